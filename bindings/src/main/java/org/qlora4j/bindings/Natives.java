@@ -1,0 +1,151 @@
+package org.qlora4j.bindings;
+
+import java.lang.foreign.SymbolLookup;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.EnumMap;
+import java.util.List;
+import java.util.Map;
+import org.qlora4j.bindings.NativeFolders.Place;
+import org.qlora4j.bindings.symbols.LibrarySymbols;
+
+/**
+ * Finds and opens the native libraries.
+ *
+ * <p>Searched in this order: the folder of system property {@code qlora4j.natives}; the folder of environment QLORA4J_NATIVES; the
+ * {@linkplain CacheFolder cache}, which {@link NativePackages} fills; Python's site-packages; the loader's default. A library that is in a
+ * folder the user named, but cannot be opened, ends the search: nothing else is taken in its place. If all fail, the message lists every
+ * path and the loader's reason.
+ */
+public final class Natives {
+    private static final Map<Library, Opened> OPEN = new EnumMap<>(Library.class);
+
+    private Natives() {}
+
+    /** The libraries, by the name for people, the file name, and the functions that must be there. */
+    enum Library {
+        GOMP("the OpenMP runtime", "libgomp.so.1", List.of("omp_set_num_threads")),
+        ONEDNN("oneDNN", "libdnnl.so.3", List.of("dnnl_sgemm", "dnnl_version", "dnnl_get_effective_cpu_isa")),
+        BITSANDBYTES(
+                "bitsandbytes",
+                "libbitsandbytes_cpu.so",
+                List.of(
+                        "cquantize_blockwise_cpu_fp32",
+                        "cdequantize_blockwise_cpu_fp32",
+                        "cdequantize_blockwise_cpu_nf4_fp32",
+                        "cdequantize_blockwise_cpu_nf4_bf16",
+                        "cdequantize_blockwise_cpu_fp4_fp32",
+                        "cdequantize_blockwise_cpu_fp4_bf16",
+                        "gemv_4bit_inference_cpu_nf4_bf16",
+                        "has_avx512f_cpu",
+                        "has_avx512bf16_cpu"));
+
+        final String title;
+        final String file;
+        final List<String> functions;
+
+        Library(String title, String file, List<String> functions) {
+            this.title = title;
+            this.file = file;
+            this.functions = functions;
+        }
+    }
+
+    /**
+     * An open library.
+     *
+     * @param file its file name, e.g. {@code libdnnl.so.3}
+     * @param path the file it was opened from, or its file name if the loader's default found it
+     */
+    public record Opened(String file, String path) {}
+
+    /**
+     * oneDNN, opened after the OpenMP runtime that lies beside it, so that one runtime serves it and libbitsandbytes.
+     *
+     * @throws NativeException if it cannot be opened; a later call tries again
+     */
+    public static Opened oneDnn() {
+        return open(Library.ONEDNN);
+    }
+
+    /**
+     * libbitsandbytes' CPU library.
+     *
+     * @throws NativeException if it cannot be opened; a later call tries again
+     */
+    public static Opened bitsandbytes() {
+        return open(Library.BITSANDBYTES);
+    }
+
+    /**
+     * The OpenMP runtime, told before it is loaded that idle threads sleep: spinning ones fight with the Java workers (libbitsandbytes
+     * alternating with another spinning pool: 2.7 to 7.6 times slower).
+     *
+     * @throws NativeException if it cannot be opened; a later call tries again
+     */
+    public static Opened openMp() {
+        return open(Library.GOMP);
+    }
+
+    private static synchronized Opened open(Library library) {
+        Opened open = OPEN.get(library);
+        if (open == null) {
+            DynamicLoader.requirePlatform(System.getProperty("os.name"), System.getProperty("os.arch"));
+            if (library == Library.GOMP) {
+                DynamicLoader.setEnvironmentIfAbsent("OMP_WAIT_POLICY", "PASSIVE");
+                DynamicLoader.setEnvironmentIfAbsent("GOMP_SPINCOUNT", "0");
+            } else {
+                open(Library.GOMP);
+            }
+            open = open(library.title, library.file, library.functions, NativeFolders.ofThisProcess());
+            OPEN.put(library, open);
+        }
+        return open;
+    }
+
+    /** The first library with that file name that can be opened and has the functions. */
+    static Opened open(String title, String file, List<String> functions, List<Place> places) {
+        List<String> tried = new ArrayList<>();
+        for (Place place : places) {
+            Path path = place.folder().resolve(file);
+            if (!Files.isRegularFile(path)) {
+                tried.add(path + ": no such file (" + place.origin() + ")");
+            } else if (tryOpen(file, path.toString(), functions, tried)) {
+                return new Opened(file, path.toString());
+            } else if (place.namedByUser()) {
+                throw failure(title, file, tried);
+            }
+        }
+        if (tryOpen(file, file, functions, tried)) {
+            return new Opened(file, file);
+        }
+        throw failure(title, file, tried);
+    }
+
+    private static boolean tryOpen(String file, String path, List<String> functions, List<String> tried) {
+        SymbolLookup symbols;
+        try {
+            symbols = DynamicLoader.open(path);
+        } catch (UnsatisfiedLinkError e) {
+            // the loader's text names the file it means, which may be one that the library depends on
+            tried.add((path.equals(file) ? "the loader's default" : path) + ": " + e.getMessage());
+            return false;
+        }
+        List<String> missing =
+                functions.stream().filter(f -> symbols.find(f).isEmpty()).toList();
+        if (!missing.isEmpty()) {
+            tried.add(path + ": it is of another version or build, it does not export " + String.join(", ", missing));
+            return false;
+        }
+        LibrarySymbols.of(file).opened(path, symbols);
+        return true;
+    }
+
+    private static NativeException failure(String title, String file, List<String> tried) {
+        return new NativeException(
+                title,
+                "cannot open " + file + "; tried\n  " + String.join("\n  ", tried)
+                        + "\nRun './qlora natives' to fetch it, or name its folder with -Dqlora4j.natives=DIR or QLORA4J_NATIVES");
+    }
+}

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Writes bindings/src/main/generated from C headers. Run by hand when a header or an include list changes; the result is committed.
+#   JEXTRACT          the jextract binary (default: the one on PATH)
+#   ONEDNN_INCLUDE    folder with oneapi/dnnl/dnnl.h of oneDNN 3.13 (in the jar org.bytedeco:dnnl:3.13-1.5.14:linux-x86_64)
+# Written with jextract f9866df (August 2026) on JDK 25 with libclang 14, on Linux x86-64; the output depends on the platform.
+set -euo pipefail
+cd "$(dirname "$0")"
+fail() { echo "jextract.sh: $*" >&2; exit 1; }
+jextract=${JEXTRACT:-$(command -v jextract || true)}
+[ -n "$jextract" ] || fail "set JEXTRACT to the jextract binary"
+[ -f "${ONEDNN_INCLUDE:-}/oneapi/dnnl/dnnl.h" ] || fail "set ONEDNN_INCLUDE to the folder that holds oneapi/dnnl/dnnl.h"
+
+final=bindings/src/main/generated
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# count PATTERN FILE…: lines that match, over all files
+count() { cat "${@:2}" | grep -c -- "$1" || true; }
+# expect WHAT FOUND WANTED
+expect() { [ "$2" = "$3" ] || fail "$1: expected $3, found $2; this jextract writes other code than the rewriting below knows"; }
+
+# generate NAME LIBRARY [ARGS…]: package org.qlora4j.bindings.generated.NAME from bindings/jextract/NAME.h and NAME.args
+generate() {
+    local name=$1 library=$2
+    shift 2
+    local functions dir=$work/org/qlora4j/bindings/generated/$name file=${name}_h.java
+    functions=$(count '^--include-function ' "bindings/jextract/$name.args")
+    "$jextract" --output "$work" --target-package "org.qlora4j.bindings.generated.$name" "$@" \
+        "@bindings/jextract/$name.args" "bindings/jextract/$name.h"
+
+    # 1. This library's own symbols: the CPU and CUDA builds of libbitsandbytes export the same names, and the loader's look-up mixes them.
+    sed -i -e '/^    static final SymbolLookup SYMBOL_LOOKUP = SymbolLookup\.loaderLookup()$/{
+        N
+        s/.*\n *\.or(Linker\.nativeLinker()\.defaultLookup());$/    static final LibrarySymbols SYMBOL_LOOKUP = LibrarySymbols.of("'"$library"'");/
+    }' "$dir/$file"
+    expect "look-ups of $name" "$(count '= LibrarySymbols\.of(' "$dir"/*.java)" 1
+    sed -i 's/^import java\.lang\.foreign\.\*;$/&\nimport org.qlora4j.bindings.symbols.LibrarySymbols;/' "$dir/$file"
+    expect "imports of $name" "$(count '^import org\.qlora4j\.bindings\.symbols\.LibrarySymbols;' "$dir"/*.java)" 1
+
+    # 2. Our find, which says which library was asked; findOrThrow is Java 23.
+    sed -i 's/SYMBOL_LOOKUP\.findOrThrow(\("[A-Za-z0-9_]*"\))/SYMBOL_LOOKUP.find(\1)/' "$dir/$file"
+    expect "functions of $name" "$(count 'SYMBOL_LOOKUP\.find("' "$dir"/*.java)" "$functions"
+    expect "findOrThrow left in $name" "$(count 'findOrThrow' "$dir"/*.java)" 0
+
+    # 3. The restricted calls of generated code are wanted.
+    sed -i 's/^public class /@SuppressWarnings("restricted")\n&/' "$dir"/*.java
+    expect "classes of $name" "$(count '^@SuppressWarnings("restricted")$' "$dir"/*.java)" "$(ls "$dir" | wc -l)"
+    sed -i 's/[[:space:]]*$//' "$dir"/*.java
+    echo "$name: $functions functions"
+}
+
+generate bitsandbytes libbitsandbytes_cpu.so
+generate dnnl libdnnl.so.3 -I "$ONEDNN_INCLUDE"
+rm -rf "$final"
+mkdir -p "$final"
+cp -r "$work/org" "$final/"

@@ -1,0 +1,54 @@
+package org.qlora4j.lora.model;
+
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.nf4.tensor.Tensor;
+
+/** One decoder layer: attention, then feed-forward, each added to the residual stream. */
+final class Layer {
+    final AttentionBlock attention;
+    final MlpBlock mlp;
+
+    Layer(AttentionBlock attention, MlpBlock mlp) {
+        this.attention = attention;
+        this.mlp = mlp;
+    }
+
+    /** What backward needs. */
+    record Saved(AttentionBlock.Saved attention, MlpBlock.Saved mlp) {}
+
+    /**
+     * Forward.
+     *
+     * @param y [N, C]; null to recompute only what backward needs
+     * @param x [N, C]
+     */
+    Saved forward(
+            @Nullable Tensor y, Tensor x, Sequences sequences, KvCache.@Nullable Layer cache, Step step) {
+        Tensor middle = step.newTensor(x.rows(), x.cols());
+        AttentionBlock.Saved a = attention.forward(middle, x, sequences, cache, step);
+        return new Saved(a, mlp.forward(y, middle, step));
+    }
+
+    /**
+     * Backward.
+     *
+     * @param d [N, C]: gradient of y on entry, of x on return
+     * @param needInput false if no layer below is trained
+     */
+    void backward(Tensor d, boolean needInput, Saved saved, Sequences sequences, Step step) {
+        boolean belowMlp = needInput || attention.isTrained();
+        mlp.backward(d, belowMlp, saved.mlp, step);
+        if (belowMlp) {
+            attention.backward(d, needInput, saved.attention, sequences, step);
+        }
+    }
+
+    boolean isTrained() {
+        return attention.isTrained() || mlp.isTrained();
+    }
+
+    List<Linear> linears() {
+        return List.of(attention.q, attention.k, attention.v, attention.o, mlp.gate, mlp.up, mlp.down);
+    }
+}

@@ -1,0 +1,171 @@
+package org.qlora4j.lora.model;
+
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.nf4.device.Dropout;
+import org.qlora4j.nf4.tensor.Parameter;
+import org.qlora4j.nf4.tensor.Tensor;
+import org.qlora4j.nf4.weight.Weight;
+
+/**
+ * A frozen linear layer, with LoRA if attached, or wholly trained (PEFT's {@code modules_to_save}).
+ *
+ * <pre>
+ * forward   u = drop(x)·Aᵀ     y = x·Wᵀ + b + s·u·Bᵀ
+ * backward  du = s·dy·B        dB += s·dyᵀ·u      dA += duᵀ·drop(x)      dx = dy·W + drop(du·A)
+ * </pre>
+ *
+ * W has no gradient unless it is trained: {@code dW += dyᵀ·x}.
+ */
+public final class Linear {
+    private final String name;
+    private final Weight frozen;
+    private final @Nullable Tensor bias;
+    private @Nullable LoraWeights lora;
+    private @Nullable Parameter trained;
+
+    Linear(String name, Weight weight, @Nullable Tensor bias) {
+        this.name = name;
+        this.frozen = weight;
+        this.bias = bias;
+    }
+
+    /** Module name as in Hugging Face files, e.g. {@code model.layers.0.self_attn.q_proj}. */
+    public String name() {
+        return name;
+    }
+
+    /** The base model's weight. */
+    public Weight frozen() {
+        return frozen;
+    }
+
+    /** The base model's bias, if it has one. */
+    public @Nullable Tensor bias() {
+        return bias;
+    }
+
+    /** In features. */
+    public int in() {
+        return frozen.cols();
+    }
+
+    /** Out features. */
+    public int out() {
+        return frozen.rows();
+    }
+
+    public @Nullable LoraWeights lora() {
+        return lora;
+    }
+
+    /** Attaches LoRA, or detaches it with null. */
+    public void setLora(@Nullable LoraWeights lora) {
+        this.lora = lora;
+    }
+
+    public @Nullable Parameter trained() {
+        return trained;
+    }
+
+    /** Replaces the frozen weight by a trained copy, or goes back to it with null. */
+    public void setTrained(@Nullable Parameter trained) {
+        this.trained = trained;
+    }
+
+    /** True if backward through this layer changes a gradient. */
+    boolean isTrained() {
+        return lora != null || trained != null;
+    }
+
+    private Weight weight() {
+        Parameter t = trained;
+        return t == null ? frozen : new Weight.Dense(t.value());
+    }
+
+    /**
+     * {@code y = layer(x) + beta·y}.
+     *
+     * @param y [N, out]
+     * @param x [N, in]
+     * @return u = drop(x)·Aᵀ [N, rank], which backward needs; null without LoRA
+     */
+    @Nullable Tensor forward(Tensor y, Tensor x, double beta, Step step) {
+        var ops = step.ops();
+        ops.matmul(y, x, weight(), true, beta);
+        if (bias != null) {
+            ops.addBias(y, bias);
+        }
+        LoraWeights l = lora;
+        Tensor u = lowRankInput(x, step);
+        if (l != null && u != null) {
+            ops.matmul(y, u, false, l.b().value(), true, l.scale(), 1);
+        }
+        return u;
+    }
+
+    /** u = drop(x)·Aᵀ alone, for a recomputed block whose output nobody needs; null without LoRA. */
+    @Nullable Tensor lowRankInput(Tensor x, Step step) {
+        LoraWeights l = lora;
+        if (l == null) {
+            return null;
+        }
+        Tensor u = step.newTensor(x.rows(), l.rank());
+        step.ops().matmul(u, droppedInput(x, l, step), false, l.a().value(), true, 1, 0);
+        return u;
+    }
+
+    /**
+     * Adds to the parameters' gradients and gives the input's.
+     *
+     * @param dx [N, in]: {@code beta·dx + gradient}; null if nobody needs it
+     * @param dy [N, out]
+     * @param x the forward's input
+     * @param u what forward returned
+     */
+    void backward(@Nullable Tensor dx, double beta, Tensor dy, Tensor x, @Nullable Tensor u, Step step) {
+        var ops = step.ops();
+        if (dx != null) {
+            ops.matmul(dx, dy, weight(), false, beta);
+        }
+        Parameter t = trained;
+        if (t != null) {
+            ops.matmul(t.gradient(), dy, true, x, false, 1, 1);
+        }
+        LoraWeights l = lora;
+        if (l == null || u == null) {
+            return;
+        }
+        Tensor du = step.newTensor(x.rows(), l.rank());
+        ops.matmul(du, dy, false, l.b().value(), false, l.scale(), 0);
+        ops.matmul(l.b().gradient(), dy, true, u, false, l.scale(), 1);
+        ops.matmul(l.a().gradient(), du, true, droppedInput(x, l, step), false, 1, 1);
+        if (dx == null) {
+            return;
+        }
+        if (!drops(l, step)) {
+            ops.matmul(dx, du, false, l.a().value(), false, 1, 1);
+        } else {
+            Tensor through = step.newTensor(x.rows(), x.cols());
+            ops.matmul(through, du, false, l.a().value(), false, 1, 0);
+            ops.dropout(through, through, l.dropout(), maskSeed(l, step));
+            ops.add(dx, through, 1);
+        }
+    }
+
+    private static boolean drops(LoraWeights l, Step step) {
+        return step.training() && l.dropout() > 0;
+    }
+
+    private static long maskSeed(LoraWeights l, Step step) {
+        return Dropout.mix(step.seed(), l.stream());
+    }
+
+    private static Tensor droppedInput(Tensor x, LoraWeights l, Step step) {
+        if (!drops(l, step)) {
+            return x;
+        }
+        Tensor dropped = step.newTensor(x.rows(), x.cols());
+        step.ops().dropout(dropped, x, l.dropout(), maskSeed(l, step));
+        return dropped;
+    }
+}

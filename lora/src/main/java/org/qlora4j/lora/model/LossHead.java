@@ -1,0 +1,81 @@
+package org.qlora4j.lora.model;
+
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.nf4.device.Device;
+import org.qlora4j.nf4.device.Scope;
+import org.qlora4j.nf4.tensor.Tensor;
+
+/**
+ * Final norm, output layer and cross-entropy, for the rows that carry a label only, in chunks of rows: the logits of all tokens
+ * never exist at once (512 × 49,152 fp32 would be 100 MB, for Qwen3 311 MB).
+ */
+final class LossHead {
+    /** Logits of one chunk in bytes: large enough for a GEMM at full speed, small against the activations. */
+    private static final long CHUNK_BYTES = 16L << 20;
+
+    private final ModelConfig config;
+    private final Device device;
+    private final Tensor norm;
+    final Linear output;
+
+    LossHead(ModelConfig config, Device device, Tensor norm, Linear output) {
+        this.config = config;
+        this.device = device;
+        this.norm = norm;
+        this.output = output;
+    }
+
+    /**
+     * Loss of each labelled row and, if asked, the gradient.
+     *
+     * @param losses result, one per labelled row
+     * @param dHidden result [N, C]: gradient of {@code gradientScale · Σ losses}; null in evaluation
+     * @param hidden [N, C], the last layer's output
+     * @param rows I32 [1, L]: the rows that carry a label
+     * @param labels I32 [1, L]
+     */
+    void losses(
+            float[] losses, @Nullable Tensor dHidden, Tensor hidden, Tensor rows, Tensor labels, double gradientScale, Step step) {
+        var ops = step.ops();
+        int count = rows.cols();
+        int width = hidden.cols();
+        Tensor x = step.newTensor(count, width);
+        Tensor h = step.newTensor(count, width);
+        Tensor rstd = step.newTensor(1, count);
+        ops.gatherRows(x, hidden, rows);
+        ops.rmsNorm(h, rstd, x, norm, config.rmsNormEps());
+
+        Tensor rowLosses = step.newTensor(1, count);
+        Tensor dh = dHidden == null ? null : step.newTensor(count, width);
+        long rowBytes = (long) output.out() * device.floatType().bytes();
+        int chunkRows = (int) Math.max(1, Math.min(count, CHUNK_BYTES / rowBytes));
+        for (int first = 0; first < count; first += chunkRows) {
+            int n = Math.min(chunkRows, count - first);
+            try (Scope scope = device.newScope()) {
+                Step chunk = step.in(scope);
+                Tensor logits = chunk.newTensor(n, output.out());
+                Tensor part = h.rows(first, n);
+                Tensor u = output.forward(logits, part, 0, chunk);
+                ops.crossEntropy(
+                        rowLosses.cols(first, n), logits, labels.cols(first, n), dh == null ? 0 : gradientScale);
+                if (dh != null) {
+                    output.backward(dh.rows(first, n), 0, logits, part, u, chunk);
+                }
+            }
+        }
+        device.download(rowLosses, losses, 0);
+        if (dHidden != null && dh != null) {
+            Tensor dx = step.newTensor(count, width);
+            ops.rmsNormBackward(dx, dh, x, rstd, norm, 0);
+            ops.scatterRows(dHidden, dx, rows);
+        }
+    }
+
+    /** Logits of all rows of hidden. @param logits result [N, V] */
+    void logits(Tensor logits, Tensor hidden, Step step) {
+        Tensor h = step.newTensor(hidden.rows(), hidden.cols());
+        Tensor rstd = step.newTensor(1, hidden.rows());
+        step.ops().rmsNorm(h, rstd, hidden, norm, config.rmsNormEps());
+        output.forward(logits, h, 0, step);
+    }
+}

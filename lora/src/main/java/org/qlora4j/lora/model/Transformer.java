@@ -1,0 +1,236 @@
+package org.qlora4j.lora.model;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.nf4.device.Device;
+import org.qlora4j.nf4.device.Scope;
+import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.nf4.tensor.Tensor;
+import org.qlora4j.nf4.weight.Weight;
+
+/**
+ * A decoder-only language model with a frozen base; LoRA is attached to its {@link #linears()}.
+ *
+ * <p>Owns its weights: close frees them. One thread at a time, the device's.
+ */
+public final class Transformer implements AutoCloseable {
+    private final ModelConfig config;
+    private final Device device;
+    private final Scope weights;
+    private final Weight embedding;
+    private final List<Layer> layers;
+    private final LossHead head;
+    private boolean checkpointing;
+
+    Transformer(ModelConfig config, Device device, Scope weights, Weight embedding, List<Layer> layers, LossHead head) {
+        this.config = config;
+        this.device = device;
+        this.weights = weights;
+        this.embedding = embedding;
+        this.layers = List.copyOf(layers);
+        this.head = head;
+    }
+
+    public ModelConfig config() {
+        return config;
+    }
+
+    public Device device() {
+        return device;
+    }
+
+    /** The token embedding [V, C]; also the output layer's weight if they are tied. */
+    public Weight embedding() {
+        return embedding;
+    }
+
+    /** All linear layers, in the order of a forward pass, the output layer last. */
+    public List<Linear> linears() {
+        List<Linear> all = new ArrayList<>();
+        layers.forEach(layer -> all.addAll(layer.linears()));
+        all.add(head.output);
+        return all;
+    }
+
+    /** The output layer, {@code lm_head}. */
+    public Linear outputLayer() {
+        return head.output;
+    }
+
+    /**
+     * Whether backward recomputes each layer from its input instead of keeping its activations: about a third more work, and
+     * memory for one layer instead of all. Results are the same bits.
+     */
+    public void setGradientCheckpointing(boolean on) {
+        checkpointing = on;
+    }
+
+    /**
+     * Forward and backward: adds {@code gradientScale · d(Σ losses)} to the gradients of all trained parameters.
+     *
+     * @param batch at least one label
+     * @param gradientScale usually 1 / label tokens of the whole accumulated batch
+     * @param seed of the dropout masks; another for each micro-batch
+     * @return the loss of each label, in the batch's order
+     */
+    public float[] gradients(Batch batch, double gradientScale, long seed) {
+        checkBatch(batch);
+        float[] losses = new float[batch.labelTokens()];
+        int lowest = lowestTrainedLayer();
+        try (Scope scope = device.newScope()) {
+            Step step = new Step(device.ops(), scope, true, seed);
+            Sequences sequences = Sequences.whole(device, scope, batch.offsets());
+            int n = batch.tokens();
+            List<Tensor> inputs = new ArrayList<>();
+            List<Layer.@Nullable Saved> saved = new ArrayList<>();
+            Tensor x = embed(batch.ids(), step);
+            for (int i = 0; i < layers.size(); i++) {
+                Tensor y = step.newTensor(n, config.hiddenSize());
+                inputs.add(x);
+                if (checkpointing || i < lowest) {
+                    try (Scope temporary = device.newScope()) {
+                        layers.get(i).forward(y, x, sequences, null, step.in(temporary));
+                    }
+                    saved.add(null);
+                } else {
+                    saved.add(layers.get(i).forward(y, x, sequences, null, step));
+                }
+                x = y;
+            }
+            Tensor d = lowest < layers.size() ? step.newTensor(n, config.hiddenSize()) : null;
+            try (Scope temporary = device.newScope()) {
+                lossesOf(losses, d, x, batch, gradientScale, step.in(temporary));
+            }
+            for (int i = layers.size() - 1; d != null && i >= lowest; i--) {
+                try (Scope temporary = device.newScope()) {
+                    Step inner = step.in(temporary);
+                    Layer.Saved s = saved.get(i);
+                    if (s == null) {
+                        s = layers.get(i).forward(null, inputs.get(i), sequences, null, inner);
+                    }
+                    layers.get(i).backward(d, i > lowest, s, sequences, inner);
+                }
+            }
+        }
+        return losses;
+    }
+
+    /** Evaluation: the loss of each label, in the batch's order; dropout is off and no gradient changes. */
+    public float[] losses(Batch batch) {
+        checkBatch(batch);
+        float[] losses = new float[batch.labelTokens()];
+        try (Scope scope = device.newScope()) {
+            Step step = new Step(device.ops(), scope, false, 0);
+            Sequences sequences = Sequences.whole(device, scope, batch.offsets());
+            Tensor hidden = forward(embed(batch.ids(), step), sequences, null, step);
+            lossesOf(losses, null, hidden, batch, 0, step);
+        }
+        return losses;
+    }
+
+    /**
+     * Logits of every position of one sequence.
+     *
+     * @return [ids.length · V], row by row
+     */
+    public float[] logits(int[] ids) {
+        try (Scope scope = device.newScope()) {
+            Step step = new Step(device.ops(), scope, false, 0);
+            Sequences sequences = Sequences.whole(device, scope, new int[] {0, ids.length});
+            Tensor hidden = forward(embed(ids, step), sequences, null, step);
+            return downloadLogits(hidden, step);
+        }
+    }
+
+    /**
+     * A cache for {@link #nextLogits}, in memory of the given scope.
+     *
+     * @param capacity largest number of tokens of prompt and answer
+     */
+    public KvCache newCache(int capacity, Scope scope) {
+        return new KvCache(config, capacity, scope);
+    }
+
+    /**
+     * Logits behind the last of the given tokens, which continue the cached sequence and are added to it.
+     *
+     * @param ids at least one token
+     * @return [V]
+     */
+    public float[] nextLogits(int[] ids, KvCache cache) {
+        if (ids.length == 0 || cache.length() + ids.length > cache.capacity()) {
+            throw new IllegalArgumentException("the cache holds " + cache.length() + " of at most " + cache.capacity()
+                    + " tokens; cannot add " + ids.length);
+        }
+        try (Scope scope = device.newScope()) {
+            Step step = new Step(device.ops(), scope, false, 0);
+            Sequences sequences = Sequences.next(device, scope, cache.length(), ids.length);
+            Tensor hidden = forward(embed(ids, step), sequences, cache, step);
+            cache.advance(ids.length);
+            return downloadLogits(hidden.rows(ids.length - 1, 1), step);
+        }
+    }
+
+    /** Layers in turn, each in a scope of its own, between two buffers. */
+    private Tensor forward(Tensor x, Sequences sequences, @Nullable KvCache cache, Step step) {
+        Tensor y = step.newTensor(x.rows(), x.cols());
+        for (int i = 0; i < layers.size(); i++) {
+            try (Scope temporary = device.newScope()) {
+                layers.get(i).forward(y, x, sequences, cache == null ? null : cache.layer(i), step.in(temporary));
+            }
+            Tensor swap = x;
+            x = y;
+            y = swap;
+        }
+        return x;
+    }
+
+    private float[] downloadLogits(Tensor hidden, Step step) {
+        Tensor logits = step.newTensor(hidden.rows(), head.output.out());
+        head.logits(logits, hidden, step);
+        float[] values = new float[Math.toIntExact(logits.numel())];
+        device.download(logits, values, 0);
+        return values;
+    }
+
+    private void lossesOf(
+            float[] losses, @Nullable Tensor dHidden, Tensor hidden, Batch batch, double gradientScale, Step step) {
+        Tensor rows = upload(batch.labelRows(), step);
+        Tensor labels = upload(batch.labels(), step);
+        head.losses(losses, dHidden, hidden, rows, labels, gradientScale, step);
+    }
+
+    private Tensor embed(int[] ids, Step step) {
+        Tensor x = step.newTensor(ids.length, config.hiddenSize());
+        step.ops().embedding(x, upload(ids, step), embedding);
+        return x;
+    }
+
+    private Tensor upload(int[] values, Step step) {
+        Tensor t = step.scope().newTensor(DType.I32, 1, values.length);
+        device.upload(t, values, 0);
+        return t;
+    }
+
+    private int lowestTrainedLayer() {
+        for (int i = 0; i < layers.size(); i++) {
+            if (layers.get(i).isTrained()) {
+                return i;
+            }
+        }
+        return layers.size();
+    }
+
+    private static void checkBatch(Batch batch) {
+        if (batch.labelTokens() == 0) {
+            throw new IllegalArgumentException("the batch has no label: nothing to compute a loss from");
+        }
+    }
+
+    /** Frees the weights. */
+    @Override
+    public void close() {
+        weights.close();
+    }
+}

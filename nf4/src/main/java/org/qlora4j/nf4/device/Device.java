@@ -1,0 +1,59 @@
+package org.qlora4j.nf4.device;
+
+import com.google.errorprone.annotations.MustBeClosed;
+import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.nf4.tensor.Tensor;
+
+/**
+ * Memory and maths of one processor. Model code sees this interface, {@link Ops} and tensors, never a concrete device.
+ *
+ * <p>A device and everything made by it belong to one thread at a time: calls are not synchronized, results are ready when
+ * a call that returns host data ({@code download}) returns.
+ */
+public interface Device extends AutoCloseable {
+    /** {@code cpu}, {@code reference}, {@code cuda:0} … */
+    String name();
+
+    /** One line for people: what it is and how it computes. */
+    String description();
+
+    /** Type of activations, gradients and trained parameters: F32 on the CPU, F64 on the reference device. */
+    DType floatType();
+
+    /** Opens a scope; whoever opens it closes it. */
+    @MustBeClosed
+    Scope newScope();
+
+    /** The operations. Arguments are checked before any kernel runs. */
+    Ops ops();
+
+    /** Bytes held now, in open scopes and kept for reuse. */
+    long bytesHeld();
+
+    /** Largest {@link #bytesHeld()} so far. */
+    long peakBytes();
+
+    /** Copies {@code values[offset …]} to all elements of {@code dst} in row order; converts to its floating point type. */
+    void upload(Tensor dst, float[] values, int offset);
+
+    /** As the float version; for gradient checks in double. */
+    void upload(Tensor dst, double[] values, int offset);
+
+    /** For I32 tensors. */
+    void upload(Tensor dst, int[] values, int offset);
+
+    /** For any tensor: the bytes as they lie in memory, little endian. */
+    void upload(Tensor dst, byte[] values, int offset);
+
+    /** Copies all elements in row order to {@code values[offset …]}, widened or rounded to fp32. */
+    void download(Tensor src, float[] values, int offset);
+
+    /** As the float version, in double. */
+    void download(Tensor src, double[] values, int offset);
+
+    /** For any tensor: the bytes as they lie in memory, little endian. */
+    void download(Tensor src, byte[] values, int offset);
+
+    @Override
+    void close();
+}

@@ -1,0 +1,126 @@
+package org.qlora4j.nf4.device;
+
+import org.qlora4j.nf4.tensor.Tensor;
+import org.qlora4j.nf4.weight.Weight;
+
+/**
+ * The operations two devices need different code for; everything else is written with them.
+ *
+ * <p>Results come first. Letters: N tokens (rows), C hidden size, H heads, D head size, V vocabulary. "Float" tensors have the
+ * device's floating point type. <b>Parameter gradients add, activation gradients overwrite unless {@code beta} says
+ * otherwise.</b> With {@code beta} 0 the old content is not read (it may be NaN). A result may be one of the inputs only where it
+ * says so.
+ */
+public interface Ops {
+    /**
+     * {@code out = alpha · op(a) · op(b) + beta · out}; op transposes if asked.
+     *
+     * @param out float [M, N]
+     * @param a float [M, K], or [K, M] if {@code transA}
+     * @param b float [K, N], or [N, K] if {@code transB}
+     */
+    void matmul(Tensor out, Tensor a, boolean transA, Tensor b, boolean transB, double alpha, double beta);
+
+    /**
+     * {@code out = x · Wᵀ + beta · out} if {@code transW} (forward), else {@code out = x · W + beta · out} (input gradient).
+     *
+     * @param out float [N, W.rows] if {@code transW}, else [N, W.cols]
+     * @param x float [N, W.cols] if {@code transW}, else [N, W.rows]
+     */
+    void matmul(Tensor out, Tensor x, Weight w, boolean transW, double beta);
+
+    /** The weight's values. @param out float [W.rows, W.cols] */
+    void dequantize(Tensor out, Weight w);
+
+    /** {@code out[i] = table[ids[i]]}. @param out float [N, C] @param ids I32 [1, N] @param table [V, C] */
+    void embedding(Tensor out, Tensor ids, Weight table);
+
+    /** {@code out[i] = x[rows[i]]}. @param out float [L, C] @param x float [N, C] @param rows I32 [1, L] */
+    void gatherRows(Tensor out, Tensor x, Tensor rows);
+
+    /** {@code out[rows[i]] = x[i]}, all other rows 0; no row twice. @param out float [N, C] @param x float [L, C] */
+    void scatterRows(Tensor out, Tensor x, Tensor rows);
+
+    /**
+     * {@code y = x · rstd ⊙ weight} with {@code rstd = 1/√(mean(x²) + eps)} of each row.
+     *
+     * @param y float [N, C]; may be x
+     * @param rstd float [1, N], kept for backward
+     * @param x float [N, C]
+     * @param weight float [1, C]
+     * @see <a href="https://arxiv.org/abs/1910.07467">Zhang and Sennrich 2019</a>
+     */
+    void rmsNorm(Tensor y, Tensor rstd, Tensor x, Tensor weight, double eps);
+
+    /**
+     * {@code dx = beta·dx + rstd·(g − n·mean(g ⊙ n))} with {@code g = dy ⊙ weight, n = x·rstd}. The weight is frozen.
+     *
+     * @param dx float [N, C]; not dy
+     */
+    void rmsNormBackward(Tensor dx, Tensor dy, Tensor x, Tensor rstd, Tensor weight, double beta);
+
+    /**
+     * Rotary embedding in place, halves not interleaved: within each head {@code (a, b) → (a·cos − b·sin, b·cos + a·sin)} where
+     * a is the first and b the second half. The inverse (also its gradient) turns the other way.
+     *
+     * @param x float [N, heads · headDim]
+     * @param cos float [positions, headDim/2]
+     * @param sin float [positions, headDim/2]
+     * @param positions I32 [1, N], each below the rows of cos
+     */
+    void rope(Tensor x, Tensor cos, Tensor sin, Tensor positions, int headDim, boolean inverse);
+
+    /**
+     * Causal softmax attention of each head h over key/value head {@code h / (H/Hkv)}.
+     *
+     * @param out float [queries, H·D]
+     * @param logSumExp float [H, queries], the logarithm of each softmax's denominator, kept for backward
+     * @param q float [queries, H·D]
+     * @param k float [keys, Hkv·D]
+     * @param v float [keys, Hkv·D]
+     */
+    void attention(Tensor out, Tensor logSumExp, Tensor q, Tensor k, Tensor v, AttentionShape shape);
+
+    /** Gradients of {@link #attention}; queries and keys must be equally many. Overwrites dq, dk, dv. */
+    void attentionBackward(
+            Tensor dq, Tensor dk, Tensor dv, Tensor dOut, Tensor out, Tensor logSumExp, Tensor q, Tensor k, Tensor v, AttentionShape shape);
+
+    /** {@code y = silu(gate) ⊙ up}, {@code silu(g) = g / (1 + e^-g)}; y may be gate or up. All float [N, F]. */
+    void swiGlu(Tensor y, Tensor gate, Tensor up);
+
+    /** Gradients of {@link #swiGlu}; dGate and dUp may be gate and up themselves, or dGate may be dy. */
+    void swiGluBackward(Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up);
+
+    /** {@code y = x}; same shape, float types may differ (a cast). */
+    void copy(Tensor y, Tensor x);
+
+    /** {@code y += alpha · x}. */
+    void add(Tensor y, Tensor x, double alpha);
+
+    /** {@code y[i] += bias} for each row. @param y float [N, C] @param bias float [1, C] */
+    void addBias(Tensor y, Tensor bias);
+
+    /** Every element becomes {@code value}. */
+    void fill(Tensor y, double value);
+
+    /**
+     * {@code y = x/(1−p)} where element (i, j) is kept, else 0. Kept if {@code Dropout.keeps(seed, i·cols + j, threshold(p))}
+     * (see {@link Dropout}): the mask is a function of the seed and the index, so backward makes it again. y may be x.
+     */
+    void dropout(Tensor y, Tensor x, double p, long seed);
+
+    /**
+     * Loss of each row and, in place, its gradient.
+     *
+     * @param losses float [1, L]: {@code log Σ e^logits − logits[label]}
+     * @param logits float [L, V]; becomes {@code gradientScale · (softmax − onehot)} unless gradientScale is 0
+     * @param labels I32 [1, L], each in [0, V)
+     */
+    void crossEntropy(Tensor losses, Tensor logits, Tensor labels, double gradientScale);
+
+    /** {@code Σ x²} in double, in a fixed order. */
+    double sumOfSquares(Tensor x);
+
+    /** One AdamW step on all elements. @param p parameter @param g gradient @param m first moment @param v second moment */
+    void adamW(Tensor p, Tensor g, Tensor m, Tensor v, AdamWStep step);
+}

@@ -1,0 +1,305 @@
+package org.qlora4j.nf4.device.cpu;
+
+import static java.lang.foreign.ValueLayout.JAVA_INT_UNALIGNED;
+import static org.qlora4j.nf4.device.cpu.ScalarKernels.get;
+import static org.qlora4j.nf4.device.cpu.ScalarKernels.set;
+
+import java.lang.foreign.MemorySegment;
+import org.qlora4j.bindings.HostMemory;
+import org.qlora4j.nf4.device.AdamWStep;
+import org.qlora4j.nf4.device.AttentionShape;
+import org.qlora4j.nf4.device.Dropout;
+import org.qlora4j.nf4.device.HostScopes;
+import org.qlora4j.nf4.device.HostElements;
+import org.qlora4j.nf4.device.Ops;
+import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.nf4.tensor.Tensor;
+import org.qlora4j.nf4.weight.Weight;
+
+/** All operations in fp32: rows or elements dealt out to the workers, products by {@link Gemm}, attention by {@link Attention}. */
+final class CpuOps implements Ops {
+    private static final MemorySegment ALL = HostMemory.ALL;
+
+    /** Elements below which one thread does it alone: a hand-off costs as much as some 4,000 of them. */
+    private static final long ALONE = 1 << 13;
+
+    /** Elements of one partial sum of {@link #sumOfSquares}, whatever the number of workers. */
+    private static final int SUM_CHUNK = 1 << 14;
+
+    private final Workers workers;
+    private final Kernels kernels;
+    private final Gemm gemm;
+    private final Attention attention;
+
+    CpuOps(Workers workers, Kernels kernels, HostScopes scopes, long[] tables) {
+        this.workers = workers;
+        this.kernels = kernels;
+        this.gemm = new Gemm(workers, kernels, scopes, tables);
+        this.attention = new Attention(workers, kernels, scopes);
+    }
+
+    static int intAt(long address, int i) {
+        return ALL.get(JAVA_INT_UNALIGNED, address + 4L * i);
+    }
+
+    /** Work on rows [from, to). */
+    @FunctionalInterface
+    private interface Rows {
+        void run(int from, int to);
+    }
+
+    private void rows(Tensor t, Rows work) {
+        if (t.numel() < ALONE) {
+            work.run(0, t.rows());
+        } else {
+            workers.run((w, count) -> work.run(Workers.from(t.rows(), 1, w, count), Workers.from(t.rows(), 1, w + 1, count)));
+        }
+    }
+
+    /** Work on pieces: whole rows of a matrix, or parts of the only row of a vector, each {@code (row, first column, columns)}. */
+    @FunctionalInterface
+    private interface Piece {
+        void run(int row, int col, int cols);
+    }
+
+    private void pieces(Tensor t, Piece work) {
+        if (t.rows() > 1 || t.numel() < ALONE) {
+            rows(t, (from, to) -> {
+                for (int r = from; r < to; r++) {
+                    work.run(r, 0, t.cols());
+                }
+            });
+            return;
+        }
+        workers.run((w, count) -> {
+            int from = Workers.from(t.cols(), 64, w, count);
+            int to = Workers.from(t.cols(), 64, w + 1, count);
+            if (to > from) {
+                work.run(0, from, to - from);
+            }
+        });
+    }
+
+    private static long at(Tensor t, int row, int col) {
+        return t.rowAddress(row) + 4L * col;
+    }
+
+    @Override
+    public void matmul(Tensor out, Tensor a, boolean transA, Tensor b, boolean transB, double alpha, double beta) {
+        gemm.dense(out, a, transA, b, transB, (float) alpha, (float) beta);
+    }
+
+    @Override
+    public void matmul(Tensor out, Tensor x, Weight w, boolean transW, double beta) {
+        gemm.weight(out, x, w, transW, (float) beta);
+    }
+
+    @Override
+    public void dequantize(Tensor out, Weight w) {
+        gemm.dequantize(out, w);
+    }
+
+    @Override
+    public void embedding(Tensor out, Tensor ids, Weight table) {
+        gemm.gather(out, ids.address(), table);
+    }
+
+    @Override
+    public void gatherRows(Tensor out, Tensor x, Tensor rows) {
+        for (int i = 0; i < out.rows(); i++) {
+            MemorySegment.copy(ALL, x.rowAddress(intAt(rows.address(), i)), ALL, out.rowAddress(i), 4L * x.cols());
+        }
+    }
+
+    @Override
+    public void scatterRows(Tensor out, Tensor x, Tensor rows) {
+        fill(out, 0);
+        for (int i = 0; i < x.rows(); i++) {
+            MemorySegment.copy(ALL, x.rowAddress(i), ALL, out.rowAddress(intAt(rows.address(), i)), 4L * x.cols());
+        }
+    }
+
+    @Override
+    public void rmsNorm(Tensor y, Tensor rstd, Tensor x, Tensor weight, double eps) {
+        int n = x.cols();
+        rows(x, (from, to) -> {
+            for (int r = from; r < to; r++) {
+                float mean = kernels.dot(x.rowAddress(r), x.rowAddress(r), n) / n;
+                float s = (float) (1 / Math.sqrt(mean + eps));
+                set(rstd.address() + 4L * r, s);
+                kernels.scaledProduct(y.rowAddress(r), s, x.rowAddress(r), weight.address(), n);
+            }
+        });
+    }
+
+    @Override
+    public void rmsNormBackward(Tensor dx, Tensor dy, Tensor x, Tensor rstd, Tensor weight, double beta) {
+        int n = x.cols();
+        rows(x, (from, to) -> {
+            for (int r = from; r < to; r++) {
+                float s = get(rstd.address() + 4L * r);
+                // mean(g ⊙ x·s)·s: what rstd's own dependence on x contributes
+                float c = kernels.dot3(dy.rowAddress(r), weight.address(), x.rowAddress(r), n) / n * s * s;
+                kernels.rmsNormBackward(
+                        dx.rowAddress(r), dy.rowAddress(r), x.rowAddress(r), weight.address(), s, c, (float) beta, n);
+            }
+        });
+    }
+
+    @Override
+    public void rope(Tensor x, Tensor cos, Tensor sin, Tensor positions, int headDim, boolean inverse) {
+        int heads = x.cols() / headDim;
+        float sign = inverse ? -1 : 1;
+        rows(x, (from, to) -> {
+            for (int r = from; r < to; r++) {
+                int p = intAt(positions.address(), r);
+                for (int h = 0; h < heads; h++) {
+                    kernels.rotate(at(x, r, h * headDim), cos.rowAddress(p), sin.rowAddress(p), sign, headDim / 2);
+                }
+            }
+        });
+    }
+
+    @Override
+    public void attention(Tensor out, Tensor logSumExp, Tensor q, Tensor k, Tensor v, AttentionShape shape) {
+        attention.forward(out, logSumExp, q, k, v, shape);
+    }
+
+    @Override
+    public void attentionBackward(
+            Tensor dq, Tensor dk, Tensor dv, Tensor dOut, Tensor out, Tensor logSumExp, Tensor q, Tensor k, Tensor v, AttentionShape shape) {
+        attention.backward(dq, dk, dv, dOut, out, logSumExp, q, k, v, shape);
+    }
+
+    @Override
+    public void swiGlu(Tensor y, Tensor gate, Tensor up) {
+        pieces(y, (r, c, n) -> kernels.swiGlu(at(y, r, c), at(gate, r, c), at(up, r, c), n));
+    }
+
+    @Override
+    public void swiGluBackward(Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up) {
+        pieces(dy, (r, c, n) ->
+                kernels.swiGluBackward(at(dGate, r, c), at(dUp, r, c), at(dy, r, c), at(gate, r, c), at(up, r, c), n));
+    }
+
+    @Override
+    public void copy(Tensor y, Tensor x) {
+        if (x.dtype() == DType.F32 && y.dtype() == DType.F32) {
+            pieces(y, (r, c, n) -> MemorySegment.copy(ALL, at(x, r, c), ALL, at(y, r, c), 4L * n));
+            return;
+        }
+        for (int r = 0; r < y.rows(); r++) {
+            for (int c = 0; c < y.cols(); c++) {
+                HostElements.set(y, r, c, HostElements.get(x, r, c));
+            }
+        }
+    }
+
+    @Override
+    public void add(Tensor y, Tensor x, double alpha) {
+        pieces(y, (r, c, n) -> kernels.axpby(at(y, r, c), (float) alpha, at(x, r, c), 1, n));
+    }
+
+    @Override
+    public void addBias(Tensor y, Tensor bias) {
+        rows(y, (from, to) -> {
+            for (int r = from; r < to; r++) {
+                kernels.axpby(y.rowAddress(r), 1, bias.address(), 1, y.cols());
+            }
+        });
+    }
+
+    @Override
+    public void fill(Tensor y, double value) {
+        pieces(y, (r, c, n) -> {
+            if (value == 0) {
+                ALL.asSlice(at(y, r, c), 4L * n).fill((byte) 0);
+                return;
+            }
+            for (int i = 0; i < n; i++) {
+                set(at(y, r, c + i), (float) value);
+            }
+        });
+    }
+
+    @Override
+    public void dropout(Tensor y, Tensor x, double p, long seed) {
+        int threshold = Dropout.threshold(p);
+        float keep = (float) (1 / (1 - p));
+        pieces(y, (r, c, n) -> {
+            long index = (long) r * y.cols() + c;
+            for (int i = 0; i < n; i++) {
+                float v = Dropout.keeps(seed, index + i, threshold) ? get(at(x, r, c + i)) * keep : 0;
+                set(at(y, r, c + i), v);
+            }
+        });
+    }
+
+    @Override
+    public void crossEntropy(Tensor losses, Tensor logits, Tensor labels, double gradientScale) {
+        int n = logits.cols();
+        rows(logits, (from, to) -> {
+            for (int r = from; r < to; r++) {
+                long row = logits.rowAddress(r);
+                long label = row + 4L * intAt(labels.address(), r);
+                float target = get(label);
+                float max = kernels.max(row, n);
+                double sum = gradientScale == 0 ? kernels.sumExp(row, max, n) : kernels.exp(row, row, 1, max, n);
+                set(losses.address() + 4L * r, (float) (Math.log(sum) + max - target));
+                if (gradientScale != 0) {
+                    kernels.axpby(row, (float) (gradientScale / sum), row, 0, n);
+                    set(label, get(label) - (float) gradientScale);
+                }
+            }
+        });
+    }
+
+    @Override
+    public double sumOfSquares(Tensor x) {
+        int perRow = (x.cols() + SUM_CHUNK - 1) / SUM_CHUNK;
+        double[] parts = new double[Math.multiplyExact(x.rows(), perRow)];
+        workers.run((w, count) -> {
+            int to = Workers.from(parts.length, 1, w + 1, count);
+            for (int i = Workers.from(parts.length, 1, w, count); i < to; i++) {
+                int first = i % perRow * SUM_CHUNK;
+                long from = at(x, i / perRow, first);
+                int n = Math.min(SUM_CHUNK, x.cols() - first);
+                double s = 0;
+                for (int j = 0; j < n; j++) {
+                    double v = get(from + 4L * j);
+                    s += v * v;
+                }
+                parts[i] = s;
+            }
+        });
+        double sum = 0;
+        for (double part : parts) {
+            sum += part;
+        }
+        return sum;
+    }
+
+    @Override
+    public void adamW(Tensor p, Tensor g, Tensor m, Tensor v, AdamWStep step) {
+        float decay = (float) (1 - step.learningRate() * step.weightDecay());
+        float beta2 = (float) step.beta2();
+        float oneMinusBeta1 = (float) (1 - step.beta1());
+        float oneMinusBeta2 = (float) (1 - step.beta2());
+        float stepSize = (float) (step.learningRate() / (1 - Math.pow(step.beta1(), step.step())));
+        float root = (float) Math.sqrt(1 - Math.pow(step.beta2(), step.step()));
+        float eps = (float) step.epsilon();
+        float scale = (float) step.gradientScale();
+        pieces(p, (r, c, n) -> {
+            for (int i = c; i < c + n; i++) {
+                float gradient = get(at(g, r, i)) * scale;
+                float m1 = get(at(m, r, i));
+                // torch's lerp: m + (1 - beta1)·(g - m)
+                float mean = m1 + oneMinusBeta1 * (gradient - m1);
+                float variance = beta2 * get(at(v, r, i)) + oneMinusBeta2 * gradient * gradient;
+                set(at(m, r, i), mean);
+                set(at(v, r, i), variance);
+                set(at(p, r, i), get(at(p, r, i)) * decay - stepSize * mean / ((float) Math.sqrt(variance) / root + eps));
+            }
+        });
+    }
+}

@@ -1,0 +1,82 @@
+package org.qlora4j.nf4.device.cpu;
+
+/**
+ * Loops over rows of fp32 at raw addresses: {@link VectorKernels} where the JVM has the Vector API module, {@link ScalarKernels} otherwise.
+ * The two agree within rounding; each gives the same bits for the same input.
+ */
+interface Kernels {
+    /** Σ a·b. */
+    float dot(long a, long b, int n);
+
+    /** Σ a·b·c. */
+    float dot3(long a, long b, long c, int n);
+
+    /** {@code y = beta·y + alpha·x}; with beta 0 y is not read. */
+    void axpby(long y, float alpha, long x, float beta, int n);
+
+    /** {@code y = s · x ⊙ w}. */
+    void scaledProduct(long y, float s, long x, long w, int n);
+
+    /** {@code dx = beta·dx + rstd·(dy ⊙ w − x·c)}; with beta 0 dx is not read. */
+    void rmsNormBackward(long dx, long dy, long x, long w, float rstd, float c, float beta, int n);
+
+    /** The largest element, -∞ if there is none; NaN if one is NaN is not promised. */
+    float max(long x, int n);
+
+    /** {@code y = e^(scale·x − shift)}; the sum of y. y may be x. */
+    double exp(long y, long x, float scale, float shift, int n);
+
+    /** Σ e^(x − shift), storing nothing. */
+    double sumExp(long x, float shift, int n);
+
+    /** {@code s ← p = e^(scale·s − lse); dp ← scale·p·(dp − delta)}. */
+    void softmaxBackward(long s, long dp, float lse, float delta, float scale, int n);
+
+    /** {@code y = silu(g)·u}. */
+    void swiGlu(long y, long g, long u, int n);
+
+    /** Gradients of swiGlu. */
+    void swiGluBackward(long dg, long du, long dy, long g, long u, int n);
+
+    /** {@code (a, b) ← (a·cos − b·sin, b·cos + a·sin)} of one head of 2·half elements. */
+    void rotate(long head, long cos, long sin, float sign, int half);
+
+    /** bf16 to fp32. */
+    void widenBf16(long y, long x, int n);
+
+    /** Σ w·x with w in bf16. */
+    float dotBf16(long w, long x, int n);
+
+    /**
+     * 4-bit codes to fp32, whole blocks of 64 elements of one absmax each or more: {@code y[i] = code[nibble i]·absmax[i / blockSize]}, to the bit as
+     * libbitsandbytes.
+     *
+     * @param table 16 decoded values in fp32
+     * @param packed first byte; the first element is in its high nibble
+     * @param n elements, a multiple of the block size; the block size at least 32
+     */
+    void decode4(long y, long table, long packed, long absmax, int blockSize, int n);
+
+    /**
+     * Σ w·x of one row of 4-bit codes that starts on a block boundary.
+     *
+     * @param permuted x as {@link #permute} leaves it
+     * @param n elements, a multiple of 64; the block size at least 64
+     */
+    float dot4(long table, long packed, long absmax, int blockSize, long permuted, int n);
+
+    /** x in the order in which {@link #dot4} meets the weights. */
+    void permute(long y, long x, int n);
+
+    /** The vector twin if the module is there. */
+    static Kernels best() {
+        if (ModuleLayer.boot().findModule("jdk.incubator.vector").isPresent()) {
+            return new VectorKernels();
+        }
+        System.getLogger(Kernels.class.getName())
+                .log(
+                        System.Logger.Level.WARNING,
+                        "the module jdk.incubator.vector is missing, so the cpu device runs scalar loops; start java with --add-modules jdk.incubator.vector");
+        return new ScalarKernels();
+    }
+}

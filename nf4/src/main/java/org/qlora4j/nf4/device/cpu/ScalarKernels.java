@@ -1,0 +1,198 @@
+package org.qlora4j.nf4.device.cpu;
+
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
+import static java.lang.foreign.ValueLayout.JAVA_SHORT_UNALIGNED;
+
+import java.lang.foreign.MemorySegment;
+import org.qlora4j.bindings.HostMemory;
+
+/** Plain loops, for JVMs without the Vector API module and as the control of {@link VectorKernels}. */
+final class ScalarKernels implements Kernels {
+    private static final MemorySegment ALL = HostMemory.ALL;
+    private static final int LANES = 8;
+
+    static float get(long address) {
+        return ALL.get(JAVA_FLOAT_UNALIGNED, address);
+    }
+
+    static void set(long address, float value) {
+        ALL.set(JAVA_FLOAT_UNALIGNED, address, value);
+    }
+
+    @Override
+    public float dot(long a, long b, int n) {
+        float[] sums = new float[LANES];
+        for (int i = 0; i < n; i++) {
+            sums[i % LANES] = Math.fma(get(a + 4L * i), get(b + 4L * i), sums[i % LANES]);
+        }
+        return sum(sums);
+    }
+
+    @Override
+    public float dot3(long a, long b, long c, int n) {
+        float[] sums = new float[LANES];
+        for (int i = 0; i < n; i++) {
+            sums[i % LANES] = Math.fma(get(a + 4L * i) * get(b + 4L * i), get(c + 4L * i), sums[i % LANES]);
+        }
+        return sum(sums);
+    }
+
+    private static float sum(float[] sums) {
+        float s = 0;
+        for (float v : sums) {
+            s += v;
+        }
+        return s;
+    }
+
+    @Override
+    public void axpby(long y, float alpha, long x, float beta, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            float v = alpha * get(x + i);
+            set(y + i, beta == 0 ? v : Math.fma(beta, get(y + i), v));
+        }
+    }
+
+    @Override
+    public void scaledProduct(long y, float s, long x, long w, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            set(y + i, get(x + i) * s * get(w + i));
+        }
+    }
+
+    @Override
+    public void rmsNormBackward(long dx, long dy, long x, long w, float rstd, float c, float beta, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            float v = rstd * (get(dy + i) * get(w + i) - get(x + i) * c);
+            set(dx + i, beta == 0 ? v : Math.fma(beta, get(dx + i), v));
+        }
+    }
+
+    @Override
+    public float max(long x, int n) {
+        float m = Float.NEGATIVE_INFINITY;
+        for (long i = 0; i < 4L * n; i += 4) {
+            m = Math.max(m, get(x + i));
+        }
+        return m;
+    }
+
+    @Override
+    public double exp(long y, long x, float scale, float shift, int n) {
+        double s = 0;
+        for (long i = 0; i < 4L * n; i += 4) {
+            float e = (float) Math.exp(Math.fma(get(x + i), scale, -shift));
+            set(y + i, e);
+            s += e;
+        }
+        return s;
+    }
+
+    @Override
+    public double sumExp(long x, float shift, int n) {
+        double s = 0;
+        for (long i = 0; i < 4L * n; i += 4) {
+            s += (float) Math.exp(get(x + i) - shift);
+        }
+        return s;
+    }
+
+    @Override
+    public void softmaxBackward(long s, long dp, float lse, float delta, float scale, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            float p = (float) Math.exp(Math.fma(get(s + i), scale, -lse));
+            set(s + i, p);
+            set(dp + i, (get(dp + i) - delta) * scale * p);
+        }
+    }
+
+    @Override
+    public void swiGlu(long y, long g, long u, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            float x = get(g + i);
+            set(y + i, x / (1 + (float) Math.exp(-x)) * get(u + i));
+        }
+    }
+
+    @Override
+    public void swiGluBackward(long dg, long du, long dy, long g, long u, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            float x = get(g + i);
+            float up = get(u + i);
+            float d = get(dy + i);
+            float sigmoid = 1 / (1 + (float) Math.exp(-x));
+            set(du + i, d * x * sigmoid);
+            set(dg + i, d * up * sigmoid * (1 + x * (1 - sigmoid)));
+        }
+    }
+
+    @Override
+    public void rotate(long head, long cos, long sin, float sign, int half) {
+        for (long i = 0; i < 4L * half; i += 4) {
+            float a = get(head + i);
+            float b = get(head + 4L * half + i);
+            float c = get(cos + i);
+            float s = sign * get(sin + i);
+            set(head + i, a * c - b * s);
+            set(head + 4L * half + i, b * c + a * s);
+        }
+    }
+
+    @Override
+    public void widenBf16(long y, long x, int n) {
+        for (int i = 0; i < n; i++) {
+            set(y + 4L * i, Float.intBitsToFloat(ALL.get(JAVA_SHORT_UNALIGNED, x + 2L * i) << 16));
+        }
+    }
+
+    @Override
+    public float dotBf16(long w, long x, int n) {
+        float[] sums = new float[LANES];
+        for (int i = 0; i < n; i++) {
+            float v = Float.intBitsToFloat(ALL.get(JAVA_SHORT_UNALIGNED, w + 2L * i) << 16);
+            sums[i % LANES] = Math.fma(v, get(x + 4L * i), sums[i % LANES]);
+        }
+        return sum(sums);
+    }
+
+    @Override
+    public void decode4(long y, long table, long packed, long absmax, int blockSize, int n) {
+        for (int i = 0; i < n; i++) {
+            set(y + 4L * i, get(table + 4L * nibble(packed, i)) * get(absmax + 4L * (i / blockSize)));
+        }
+    }
+
+    /** The code of element i. */
+    static int nibble(long packed, long i) {
+        byte b = ALL.get(JAVA_BYTE, packed + (i >> 1));
+        return (i & 1) == 0 ? (b >> 4) & 15 : b & 15;
+    }
+
+    @Override
+    public float dot4(long table, long packed, long absmax, int blockSize, long permuted, int n) {
+        float sum = 0;
+        for (int chunk = 0; chunk < n; chunk += 64) {
+            float s = 0;
+            for (int j = 0; j < 8; j++) {
+                for (int lane = 0; lane < 8; lane++) {
+                    float w = get(table + 4L * nibble(packed, (long) chunk + 8 * lane + j));
+                    s = Math.fma(w, get(permuted + 4L * (chunk + 8 * j + lane)), s);
+                }
+            }
+            sum = Math.fma(s, get(absmax + 4L * (chunk / blockSize)), sum);
+        }
+        return sum;
+    }
+
+    @Override
+    public void permute(long y, long x, int n) {
+        for (int chunk = 0; chunk < n; chunk += 64) {
+            for (int j = 0; j < 8; j++) {
+                for (int lane = 0; lane < 8; lane++) {
+                    set(y + 4L * (chunk + 8 * j + lane), get(x + 4L * (chunk + 8 * lane + j)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+package org.qlora4j.nf4.device.cpu;
+
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
+import static java.lang.foreign.ValueLayout.JAVA_SHORT_UNALIGNED;
+import static org.qlora4j.nf4.device.cpu.ScalarKernels.get;
+import static org.qlora4j.nf4.device.cpu.ScalarKernels.set;
+
+import java.lang.foreign.MemorySegment;
+import org.qlora4j.bindings.HostMemory;
+import org.qlora4j.nf4.tensor.Tensor;
+import org.qlora4j.nf4.weight.Weight;
+
+/** Rows of a frozen weight as fp32, decoded panel by panel into a buffer that stays in the cache. */
+final class WeightRows {
+    private static final MemorySegment ALL = HostMemory.ALL;
+
+    private final Kernels kernels;
+    private final Weight weight;
+    private final long table;
+
+    /** @param tables addresses of the NF4 and the FP4 table of 16 floats */
+    WeightRows(Kernels kernels, Weight weight, long[] tables) {
+        this.kernels = kernels;
+        this.weight = weight;
+        this.table = weight instanceof Weight.Quantized q ? tables[q.type().ordinal()] : 0;
+    }
+
+    /** True if the rows can be used where they lie: dense fp32. */
+    boolean inPlace() {
+        return weight instanceof Weight.Dense d && d.values().dtype() == org.qlora4j.nf4.tensor.DType.F32;
+    }
+
+    /** Floats of scratch that {@link #decode} needs beside the result, for a piece of {@code n} elements. */
+    int scratchFloats(int n) {
+        return weight instanceof Weight.Quantized q ? n / q.blockSize() + 2 : 0;
+    }
+
+    /** Element (row, col) onwards, {@code n} elements of the flattened matrix, to y. */
+    void decode(long y, int row, int col, int n, long scratch) {
+        long first = (long) row * weight.cols() + col;
+        switch (weight) {
+            case Weight.Dense d -> decodeDense(y, d.values(), row, col, n);
+            case Weight.Quantized q -> decode4(y, q, first, n, scratch);
+        }
+    }
+
+    private void decodeDense(long y, Tensor values, int row, int col, int n) {
+        int done = 0;
+        while (done < n) {
+            int count = Math.min(n - done, values.cols() - col);
+            long from = values.rowAddress(row) + (long) col * values.dtype().bytes();
+            long to = y + 4L * done;
+            switch (values.dtype()) {
+                case F32 -> MemorySegment.copy(ALL, from, ALL, to, 4L * count);
+                case BF16 -> kernels.widenBf16(to, from, count);
+                case F16 -> {
+                    for (int i = 0; i < count; i++) {
+                        set(to + 4L * i, Float.float16ToFloat(ALL.get(JAVA_SHORT_UNALIGNED, from + 2L * i)));
+                    }
+                }
+                default -> throw new IllegalArgumentException("the cpu device reads F32, BF16 and F16 weights, not " + values);
+            }
+            done += count;
+            row++;
+            col = 0;
+        }
+    }
+
+    /** Whole blocks by the kernel, the ends element by element; even elements only start a byte. */
+    private void decode4(long y, Weight.Quantized q, long first, int n, long scratch) {
+        int block = q.blockSize();
+        long firstBlock = first / block;
+        int blocks = (int) ((first + n - 1) / block - firstBlock + 1);
+        long absmax = absmax(q, firstBlock, blocks, scratch);
+        long packed = q.packed().address();
+        int head = (int) Math.min(n, (block - first % block) % block);
+        int whole = (n - head) / block * block;
+        decodeSingly(y, packed, absmax, first, head, block, firstBlock);
+        long at = first + head;
+        if (whole > 0) {
+            kernels.decode4(y + 4L * head, table, packed + (at >> 1), absmax + 4 * (at / block - firstBlock), block, whole);
+        }
+        decodeSingly(y + 4L * (head + whole), packed, absmax, at + whole, n - head - whole, block, firstBlock);
+    }
+
+    private void decodeSingly(long y, long packed, long absmax, long first, int n, int block, long firstBlock) {
+        for (int i = 0; i < n; i++) {
+            long e = first + i;
+            set(y + 4L * i, get(table + 4L * ScalarKernels.nibble(packed, e)) * get(absmax + 4 * (e / block - firstBlock)));
+        }
+    }
+
+    /** Address of the fp32 scales of some blocks; nested ones are restored into scratch with bitsandbytes' two roundings. */
+    static long absmax(Weight.Quantized q, long firstBlock, int blocks, long scratch) {
+        return switch (q.absmax()) {
+            case Weight.AbsMax.Plain p -> p.values().address() + 4 * firstBlock;
+            case Weight.AbsMax.Nested n -> {
+                long map = n.map().address();
+                for (int i = 0; i < blocks; i++) {
+                    long b = firstBlock + i;
+                    int code = ALL.get(JAVA_BYTE, n.codes().address() + b) & 255;
+                    float scaled = get(map + 4L * code) * ALL.get(JAVA_FLOAT_UNALIGNED, n.absmax2().address() + 4 * (b / n.blockSize()));
+                    set(scratch + 4L * i, scaled + n.offset());
+                }
+                yield scratch;
+            }
+        };
+    }
+
+    /** True if a row can be multiplied straight from its codes: rows start on blocks, in chunks of 64. */
+    boolean hasDirectDot() {
+        return switch (weight) {
+            case Weight.Dense d -> d.values().dtype() != org.qlora4j.nf4.tensor.DType.F16;
+            case Weight.Quantized q -> q.cols() % 64 == 0 && q.blockSize() >= 64 && q.cols() % q.blockSize() == 0;
+        };
+    }
+
+    /** True if {@link #dot} wants x as {@link Kernels#permute} leaves it. */
+    boolean wantsPermuted() {
+        return weight instanceof Weight.Quantized;
+    }
+
+    /** Σ W[row]·x. @param absmax of the row's blocks, for quantized weights */
+    float dot(int row, long x, long absmax) {
+        int cols = weight.cols();
+        return switch (weight) {
+            case Weight.Dense d ->
+                d.values().dtype() == org.qlora4j.nf4.tensor.DType.F32
+                        ? kernels.dot(d.values().rowAddress(row), x, cols)
+                        : kernels.dotBf16(d.values().rowAddress(row), x, cols);
+            case Weight.Quantized q -> kernels.dot4(table, q.packed().address() + ((long) row * cols >> 1), absmax, q.blockSize(), x, cols);
+        };
+    }
+}
