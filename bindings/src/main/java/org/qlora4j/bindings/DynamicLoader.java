@@ -19,6 +19,7 @@ import java.util.Optional;
 final class DynamicLoader {
     // Values of glibc on x86-64: a missing symbol shows at once, not in the middle of a computation
     private static final int RTLD_NOW = 2;
+    private static final int RTLD_NOLOAD = 4;
     private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT;
     private static final MemoryLayout POINTER = ValueLayout.ADDRESS;
 
@@ -53,21 +54,37 @@ final class DynamicLoader {
      * @throws UnsatisfiedLinkError with the loader's own text
      */
     static SymbolLookup open(String file) {
+        MemorySegment handle;
+        MemorySegment text = MemorySegment.NULL;
         try (Arena arena = Arena.ofConfined()) {
-            MemorySegment handle = (MemorySegment) DLOPEN.invokeExact(arena.allocateFrom(file), RTLD_NOW);
+            handle = (MemorySegment) DLOPEN.invokeExact(arena.allocateFrom(file), RTLD_NOW);
             if (handle.equals(MemorySegment.NULL)) {
-                MemorySegment text = (MemorySegment) DLERROR.invokeExact();
-                throw new UnsatisfiedLinkError(
-                        text.equals(MemorySegment.NULL)
-                                ? file + ": the loader gives no reason"
-                                : text.reinterpret(Long.MAX_VALUE).getString(0));
+                text = (MemorySegment) DLERROR.invokeExact();
             }
-            return name -> find(handle, name);
         } catch (RuntimeException | Error e) {
             throw e;
         } catch (Throwable e) {
             throw new AssertionError("signature of dlopen", e);
         }
+        if (handle.equals(MemorySegment.NULL)) {
+            boolean reason = !text.equals(MemorySegment.NULL);
+            throw new UnsatisfiedLinkError(
+                    reason ? text.reinterpret(Long.MAX_VALUE).getString(0) : file + ": the loader gives no reason");
+        }
+        return name -> find(handle, name);
+    }
+
+    /** Functions of a library that this process has loaded already, by whomever; empty if it has not. */
+    static Optional<SymbolLookup> loaded(String file) {
+        MemorySegment handle;
+        try (Arena arena = Arena.ofConfined()) {
+            handle = (MemorySegment) DLOPEN.invokeExact(arena.allocateFrom(file), RTLD_NOW | RTLD_NOLOAD);
+        } catch (RuntimeException | Error e) {
+            throw e;
+        } catch (Throwable e) {
+            throw new AssertionError("signature of dlopen", e);
+        }
+        return handle.equals(MemorySegment.NULL) ? Optional.empty() : Optional.of(name -> find(handle, name));
     }
 
     private static Optional<MemorySegment> find(MemorySegment handle, String name) {

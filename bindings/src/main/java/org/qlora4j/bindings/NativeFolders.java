@@ -61,9 +61,9 @@ final class NativeFolders {
         }
         String path = environment.apply("PATH");
         for (String bin : path == null ? new String[0] : path.split(":")) {
-            Path python = Path.of(bin, "python3");
-            if (!bin.isBlank() && Files.isExecutable(python) && python.toAbsolutePath().getParent().getParent() != null) {
-                roots.add(python.toAbsolutePath().getParent().getParent());
+            Path root = Path.of(bin).toAbsolutePath().getParent();
+            if (!bin.isBlank() && root != null && Files.isExecutable(Path.of(bin, "python3"))) {
+                roots.add(root);
                 break;
             }
         }

@@ -7,6 +7,7 @@ import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import org.qlora4j.bindings.NativeFolders.Place;
 import org.qlora4j.bindings.symbols.LibrarySymbols;
 
@@ -56,7 +57,7 @@ public final class Natives {
      * An open library.
      *
      * @param file its file name, e.g. {@code libdnnl.so.3}
-     * @param path the file it was opened from, or its file name if the loader's default found it
+     * @param path the file it was opened from, or its file name if the loader's default found it or it was loaded already
      */
     public record Opened(String file, String path) {}
 
@@ -92,16 +93,28 @@ public final class Natives {
         Opened open = OPEN.get(library);
         if (open == null) {
             DynamicLoader.requirePlatform(System.getProperty("os.name"), System.getProperty("os.arch"));
-            if (library == Library.GOMP) {
-                DynamicLoader.setEnvironmentIfAbsent("OMP_WAIT_POLICY", "PASSIVE");
-                DynamicLoader.setEnvironmentIfAbsent("GOMP_SPINCOUNT", "0");
-            } else {
-                open(Library.GOMP);
-            }
-            open = open(library.title, library.file, library.functions, NativeFolders.ofThisProcess());
+            open = library == Library.GOMP ? openRuntime() : openAfterRuntime(library);
             OPEN.put(library, open);
         }
         return open;
+    }
+
+    private static Opened openAfterRuntime(Library library) {
+        open(Library.GOMP);
+        return open(library.title, library.file, library.functions, NativeFolders.ofThisProcess());
+    }
+
+    private static Opened openRuntime() {
+        String file = Library.GOMP.file;
+        Optional<SymbolLookup> loaded = DynamicLoader.loaded(file);
+        if (loaded.isPresent()) {
+            // The loader will give the libraries this one, whatever lies beside them: settings made in a second one would not reach them
+            LibrarySymbols.of(file).opened(file, loaded.get());
+            return new Opened(file, file);
+        }
+        DynamicLoader.setEnvironmentIfAbsent("OMP_WAIT_POLICY", "PASSIVE");
+        DynamicLoader.setEnvironmentIfAbsent("GOMP_SPINCOUNT", "0");
+        return open(Library.GOMP.title, file, Library.GOMP.functions, NativeFolders.ofThisProcess());
     }
 
     /** The first library with that file name that can be opened and has the functions. */

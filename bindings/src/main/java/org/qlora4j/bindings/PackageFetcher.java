@@ -182,11 +182,16 @@ record PackageFetcher(Path cache, List<Path> named, List<Path> commands) {
 
     private static Outcome run(List<String> command, Path work) throws IOException {
         Path output = work.resolve("output.txt");
-        Process process = new ProcessBuilder(command)
-                .directory(work.toFile())
-                .redirectErrorStream(true)
-                .redirectOutput(output.toFile())
-                .start();
+        Process process;
+        try {
+            process = new ProcessBuilder(command)
+                    .directory(work.toFile())
+                    .redirectErrorStream(true)
+                    .redirectOutput(output.toFile())
+                    .start();
+        } catch (IOException e) {
+            return new Outcome(127, String.valueOf(e.getMessage()));
+        }
         try {
             process.getOutputStream().close();
             int exit = process.waitFor();

@@ -6,15 +6,18 @@ package org.qlora4j.nf4.file;
  * @see <a href="https://github.com/ggml-org/ggml/blob/master/docs/gguf.md">the format</a>
  */
 final class GgufBlocks {
+    /** The float that changes nothing when added: +0 would turn the -0 of a negative scale into +0. */
+    private static final float NO_MINIMUM = -0f;
+
     private GgufBlocks() {}
 
     /** Decodes {@code blocks} blocks at {@code src[at …]} to {@code dst[to …]}. */
     static void dequantize(GgufType type, byte[] src, int at, int blocks, float[] dst, int to) {
         for (int b = 0; b < blocks; b++) {
             switch (type) {
-                case Q4_0 -> nibbles(src, at + 2, f16(src, at), -8, 0, dst, to);
+                case Q4_0 -> nibbles(src, at + 2, f16(src, at), -8, NO_MINIMUM, dst, to);
                 case Q4_1 -> nibbles(src, at + 4, f16(src, at), 0, f16(src, at + 2), dst, to);
-                case Q5_0 -> fiveBits(src, at + 6, int32(src, at + 2), f16(src, at), -16, 0, dst, to);
+                case Q5_0 -> fiveBits(src, at + 6, int32(src, at + 2), f16(src, at), -16, NO_MINIMUM, dst, to);
                 case Q5_1 -> fiveBits(src, at + 8, int32(src, at + 4), f16(src, at), 0, f16(src, at + 2), dst, to);
                 case Q8_0 -> {
                     float d = f16(src, at);
@@ -25,18 +28,18 @@ final class GgufBlocks {
                 case Q4_K -> q45K(src, at, at + 16, -1, dst, to);
                 case Q5_K -> q45K(src, at, at + 48, at + 16, dst, to);
                 case Q6_K -> q6K(src, at, dst, to);
-                default -> throw new IllegalArgumentException(type + " has no blocks");
+                default -> GgufRareBlocks.dequantize(type, src, at, dst, to);
             }
             at += type.blockBytes();
             to += type.blockSize();
         }
     }
 
-    private static float f16(byte[] src, int at) {
+    static float f16(byte[] src, int at) {
         return Float.float16ToFloat((short) (src[at] & 255 | src[at + 1] << 8));
     }
 
-    private static int int32(byte[] src, int at) {
+    static int int32(byte[] src, int at) {
         return src[at] & 255 | (src[at + 1] & 255) << 8 | (src[at + 2] & 255) << 16 | src[at + 3] << 24;
     }
 

@@ -78,7 +78,7 @@ public final class BlockQuantizer {
     }
 
     /** The largest magnitude; NaN if there is one, as torch's max. */
-    private static float maxAbs(float[] x, int from, int count) {
+    static float maxAbs(float[] x, int from, int count) {
         float max = 0f;
         for (int i = from; i < from + count; i++) {
             max = Math.max(max, Math.abs(x[i]));

@@ -48,8 +48,8 @@ public final class Codebook {
         }
         Arrays.fill(rankBelowBin, next, bins, (byte) (SIZE - 1));
         // The native library decodes fp4's code 8 (sign bit set, magnitude 0) to -0.0, while its published table says 0.0.
-        for (int code = 0; code < SIZE; code++) {
-            if (code != codeOfRank[0] && code > 0 && values[code] == 0f && values[0] == 0f) {
+        for (int code = SIZE / 2; code < SIZE; code++) {
+            if (values[code] == 0f && values[code - SIZE / 2] == 0f) {
                 decoded[code] = -0f;
             }
         }

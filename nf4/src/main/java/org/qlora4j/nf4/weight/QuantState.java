@@ -1,9 +1,11 @@
 package org.qlora4j.nf4.weight;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.StreamReadFeature;
+import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
-import com.fasterxml.jackson.databind.node.ObjectNode;
+import com.fasterxml.jackson.databind.json.JsonMapper;
+import java.math.BigDecimal;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
@@ -21,19 +23,36 @@ import org.qlora4j.nf4.tensor.DType;
  */
 public record QuantState(
         QuantType type, int blockSize, DType dtype, List<Integer> shape, @Nullable Nested nested) {
-    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final JsonMapper JSON = JsonMapper.builder()
+            .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
+            .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+            .build();
 
-    /** Double quantization: scales per second-level scale, and the offset. */
-    public record Nested(int blockSize, float offset) {}
+    /**
+     * Double quantization.
+     *
+     * @param blockSize scales per second-level scale
+     * @param offset the mean that was taken off the scales
+     */
+    public record Nested(int blockSize, float offset) {
+        /** @throws IllegalArgumentException if the block size is below 1 or the offset is not finite */
+        public Nested {
+            if (blockSize < 1 || !Float.isFinite(offset)) {
+                throw new IllegalArgumentException("quant_state: nested_blocksize must be positive and nested_offset finite, got "
+                        + blockSize + " and " + offset);
+            }
+        }
+    }
 
+    /** @throws IllegalArgumentException if block size or shape is impossible or dtype is no floating point type */
     public QuantState {
         QuantType.checkBlockSize(blockSize);
         shape = List.copyOf(shape);
         if (shape.size() != 2 || shape.stream().anyMatch(s -> s < 1)) {
             throw new IllegalArgumentException("the shape of a 4-bit weight must be [out, in], got " + shape);
         }
-        if (nested != null && (nested.blockSize < 1 || !Float.isFinite(nested.offset))) {
-            throw new IllegalArgumentException("nested_blocksize must be positive and nested_offset finite, got " + nested);
+        if (!dtype.isFloat()) {
+            throw new IllegalArgumentException("the dtype of a 4-bit weight must be a floating point type, got " + dtype.torchName());
         }
     }
 
@@ -44,41 +63,90 @@ public record QuantState(
 
     /** @throws IllegalArgumentException if it is not what bitsandbytes writes */
     public static QuantState parse(byte[] bytes) {
+        JsonNode json;
         try {
-            JsonNode json = JSON.readTree(new String(bytes, StandardCharsets.UTF_8));
-            List<Integer> shape = new ArrayList<>();
-            for (JsonNode s : json.path("shape")) {
-                if (!s.canConvertToInt()) {
-                    throw new IllegalArgumentException("quant_state: shape " + json.path("shape") + " is not a list of integers");
-                }
-                shape.add(s.intValue());
-            }
-            Nested nested = json.hasNonNull("nested_blocksize")
-                    ? new Nested(json.path("nested_blocksize").intValue(), (float) json.path("nested_offset").doubleValue())
-                    : null;
-            return new QuantState(
-                    QuantType.ofBnbName(json.path("quant_type").asText()),
-                    json.path("blocksize").intValue(),
-                    DType.ofTorchName(json.path("dtype").asText("float32")),
-                    shape,
-                    nested);
+            json = JSON.readTree(new String(bytes, StandardCharsets.UTF_8));
         } catch (JsonProcessingException e) {
             throw new IllegalArgumentException("quant_state is not JSON: " + e.getOriginalMessage(), e);
         }
+        if (!json.isObject()) {
+            throw new IllegalArgumentException("quant_state must be a JSON object, got " + json.getNodeType());
+        }
+        JsonNode sizes = json.path("shape");
+        if (!sizes.isArray() || sizes.size() != 2) {
+            throw unexpected("shape", "two integers", sizes);
+        }
+        List<Integer> shape = new ArrayList<>();
+        for (JsonNode size : sizes) {
+            shape.add(integer("shape", size));
+        }
+        Nested nested = null;
+        if (json.hasNonNull("nested_blocksize")) {
+            JsonNode offset = json.path("nested_offset");
+            if (!offset.isNumber()) {
+                throw unexpected("nested_offset", "a number", offset);
+            }
+            nested = new Nested(integer("nested_blocksize", json.path("nested_blocksize")), (float) offset.doubleValue());
+        }
+        return new QuantState(
+                QuantType.ofBnbName(text("quant_type", json)),
+                integer("blocksize", json.path("blocksize")),
+                DType.ofTorchName(text("dtype", json)),
+                shape,
+                nested);
     }
 
-    /** The bytes bitsandbytes would write. */
-    public byte[] format() {
-        ObjectNode json = JSON.createObjectNode();
-        json.put("quant_type", type.bnbName());
-        json.put("blocksize", blockSize);
-        json.put("dtype", dtype.torchName());
-        json.set("shape", JSON.valueToTree(shape));
-        if (nested != null) {
-            json.put("nested_blocksize", nested.blockSize);
-            json.put("nested_dtype", "float32");
-            json.put("nested_offset", (double) nested.offset);
+    private static int integer(String name, JsonNode value) {
+        if (!value.isIntegralNumber() || !value.canConvertToInt()) {
+            throw unexpected(name, "an integer", value);
         }
-        return json.toString().getBytes(StandardCharsets.UTF_8);
+        return value.intValue();
+    }
+
+    private static String text(String name, JsonNode json) {
+        JsonNode value = json.path(name);
+        if (!value.isTextual()) {
+            throw unexpected(name, "a string", value);
+        }
+        return value.textValue();
+    }
+
+    private static IllegalArgumentException unexpected(String name, String expected, JsonNode found) {
+        String text = found.isMissingNode() ? "nothing" : found.toString();
+        return new IllegalArgumentException("quant_state: '" + name + "' must be " + expected + ", got "
+                + text.substring(0, Math.min(80, text.length())));
+    }
+
+    /** The bytes bitsandbytes would write, spaces included. */
+    public byte[] format() {
+        StringBuilder json = new StringBuilder("{\"quant_type\": \"").append(type.bnbName());
+        json.append("\", \"blocksize\": ").append(blockSize);
+        json.append(", \"dtype\": \"").append(dtype.torchName());
+        // a list of integers reads the same in Java and in JSON
+        json.append("\", \"shape\": ").append(shape);
+        if (nested != null) {
+            json.append(", \"nested_blocksize\": ").append(nested.blockSize);
+            json.append(", \"nested_dtype\": \"float32\", \"nested_offset\": ").append(python(nested.offset));
+        }
+        return json.append('}').toString().getBytes(StandardCharsets.UTF_8);
+    }
+
+    /** As Python prints a float: Java's digits, but with an exponent only below 1e-4 and from 1e16 on. */
+    private static String python(double value) {
+        String text = Double.toString(value);
+        int e = text.indexOf('E');
+        if (e < 0) {
+            return text;
+        }
+        int exponent = Integer.parseInt(text.substring(e + 1));
+        if (exponent >= -4 && exponent < 16) {
+            String plain = new BigDecimal(text).toPlainString();
+            return plain.contains(".") ? plain : plain + ".0";
+        }
+        String digits = text.substring(0, e);
+        if (digits.endsWith(".0")) {
+            digits = digits.substring(0, digits.length() - 2);
+        }
+        return digits + (exponent < 0 ? "e-" : "e+") + (Math.abs(exponent) < 10 ? "0" : "") + Math.abs(exponent);
     }
 }

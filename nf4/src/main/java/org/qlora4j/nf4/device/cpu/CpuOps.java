@@ -188,11 +188,19 @@ final class CpuOps implements Ops {
             pieces(y, (r, c, n) -> MemorySegment.copy(ALL, at(x, r, c), ALL, at(y, r, c), 4L * n));
             return;
         }
-        for (int r = 0; r < y.rows(); r++) {
-            for (int c = 0; c < y.cols(); c++) {
-                HostElements.set(y, r, c, HostElements.get(x, r, c));
+        pieces(y, (r, c, n) -> {
+            long to = y.rowAddress(r) + (long) c * y.dtype().bytes();
+            long from = x.rowAddress(r) + (long) c * x.dtype().bytes();
+            if (x.dtype() == DType.BF16 && y.dtype() == DType.F32) {
+                kernels.widenBf16(to, from, n);
+            } else if (x.dtype() == DType.F32 && y.dtype() == DType.BF16) {
+                kernels.narrowBf16(to, from, n);
+            } else {
+                for (int i = 0; i < n; i++) {
+                    HostElements.set(y, r, c + i, HostElements.get(x, r, c + i));
+                }
             }
-        }
+        });
     }
 
     @Override
@@ -226,13 +234,8 @@ final class CpuOps implements Ops {
     public void dropout(Tensor y, Tensor x, double p, long seed) {
         int threshold = Dropout.threshold(p);
         float keep = (float) (1 / (1 - p));
-        pieces(y, (r, c, n) -> {
-            long index = (long) r * y.cols() + c;
-            for (int i = 0; i < n; i++) {
-                float v = Dropout.keeps(seed, index + i, threshold) ? get(at(x, r, c + i)) * keep : 0;
-                set(at(y, r, c + i), v);
-            }
-        });
+        pieces(y, (r, c, n) ->
+                kernels.dropout(at(y, r, c), at(x, r, c), keep, threshold, seed, (long) r * y.cols() + c, n));
     }
 
     @Override
@@ -264,12 +267,7 @@ final class CpuOps implements Ops {
                 int first = i % perRow * SUM_CHUNK;
                 long from = at(x, i / perRow, first);
                 int n = Math.min(SUM_CHUNK, x.cols() - first);
-                double s = 0;
-                for (int j = 0; j < n; j++) {
-                    double v = get(from + 4L * j);
-                    s += v * v;
-                }
-                parts[i] = s;
+                parts[i] = kernels.sumOfSquares(from, n);
             }
         });
         double sum = 0;
@@ -281,25 +279,7 @@ final class CpuOps implements Ops {
 
     @Override
     public void adamW(Tensor p, Tensor g, Tensor m, Tensor v, AdamWStep step) {
-        float decay = (float) (1 - step.learningRate() * step.weightDecay());
-        float beta2 = (float) step.beta2();
-        float oneMinusBeta1 = (float) (1 - step.beta1());
-        float oneMinusBeta2 = (float) (1 - step.beta2());
-        float stepSize = (float) (step.learningRate() / (1 - Math.pow(step.beta1(), step.step())));
-        float root = (float) Math.sqrt(1 - Math.pow(step.beta2(), step.step()));
-        float eps = (float) step.epsilon();
-        float scale = (float) step.gradientScale();
-        pieces(p, (r, c, n) -> {
-            for (int i = c; i < c + n; i++) {
-                float gradient = get(at(g, r, i)) * scale;
-                float m1 = get(at(m, r, i));
-                // torch's lerp: m + (1 - beta1)·(g - m)
-                float mean = m1 + oneMinusBeta1 * (gradient - m1);
-                float variance = beta2 * get(at(v, r, i)) + oneMinusBeta2 * gradient * gradient;
-                set(at(m, r, i), mean);
-                set(at(v, r, i), variance);
-                set(at(p, r, i), get(at(p, r, i)) * decay - stepSize * mean / ((float) Math.sqrt(variance) / root + eps));
-            }
-        });
+        AdamWFactors factors = AdamWFactors.of(step);
+        pieces(p, (r, c, n) -> kernels.adamW(at(p, r, c), at(g, r, c), at(m, r, c), at(v, r, c), factors, n));
     }
 }

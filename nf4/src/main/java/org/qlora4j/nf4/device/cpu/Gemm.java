@@ -18,6 +18,12 @@ final class Gemm {
     /** Floats in a decoded panel: half of a 1 MiB level-2 cache. */
     private static final int PANEL_FLOATS = 1 << 17;
 
+    /** Floats of a weight decoded by all workers together: a part of the level-3 cache. */
+    private static final int CHUNK_FLOATS = 1 << 20;
+
+    /** Weights whose scales are restored at a time. */
+    private static final int SCRATCH_ELEMENTS = 1 << 16;
+
     private static final int TILE = 16;
 
     private final Workers workers;
@@ -109,38 +115,18 @@ final class Gemm {
         }
     }
 
-    /** dx = dy·W: each worker has rows of dx and decodes all of W, or, when rows are few, columns of dx and decodes those. */
+    /** dx = dy·W: all workers decode some 4 MiB of W, then share the product with it by rows or columns of dx. */
     private void backward(Tensor out, Tensor dy, Weight w, WeightRows rows, float beta) {
         int cols = w.cols();
-        int n = dy.rows();
-        boolean byRows = n >= 64 * workers.count() || workers.count() == 1;
-        int panel = Math.max(TILE, PANEL_FLOATS / cols / TILE * TILE);
+        int chunk = Math.min(w.rows(), Math.max(TILE, CHUNK_FLOATS / cols / TILE * TILE));
         try (Scope scope = scopes.newScope()) {
-            Tensor buffers = scope.newTensor(DType.F32, workers.count(), bufferFloats(panel, cols, rows));
-            workers.run((worker, count) -> {
-                long buffer = buffers.rowAddress(worker);
-                long scratch = buffer + 4L * panel * cols;
-                int from = Workers.from(byRows ? n : cols, byRows ? TILE : 64, worker, count);
-                int to = Workers.from(byRows ? n : cols, byRows ? TILE : 64, worker + 1, count);
-                if (from == to) {
-                    return;
-                }
-                int width = byRows ? cols : to - from;
-                for (int r = 0; r < w.rows(); r += panel) {
-                    int k = Math.min(panel, w.rows() - r);
-                    if (byRows) {
-                        rows.decode(buffer, r, 0, k * cols, scratch);
-                    } else {
-                        for (int i = 0; i < k; i++) {
-                            rows.decode(buffer + 4L * i * width, r + i, from, width, scratch);
-                        }
-                    }
-                    long dyAt = dy.address() + 4L * r + (byRows ? 4L * from * dy.stride() : 0);
-                    long outAt = out.address() + 4L * from * (byRows ? out.stride() : 1);
-                    OneDnn.sgemm(
-                            false, false, byRows ? to - from : n, width, k, 1, dyAt, dy.stride(), buffer, width, r == 0 ? beta : 1, outAt, out.stride());
-                }
-            });
+            Tensor values = scope.newTensor(DType.F32, chunk, cols);
+            for (int r = 0; r < w.rows(); r += chunk) {
+                int first = r;
+                Tensor part = values.rows(0, Math.min(chunk, w.rows() - r));
+                decodeRows(part, w, rows, first);
+                dense(out, dy.cols(r, part.rows()), false, part, false, 1, r == 0 ? beta : 1);
+            }
         }
     }
 
@@ -158,19 +144,26 @@ final class Gemm {
                     kernels.permute(inputs.rowAddress(i), x.rowAddress(i), cols);
                 }
             }
-            Tensor scratch = scope.newTensor(DType.F32, workers.count(), rows.scratchFloats(cols) + TILE);
+            int perPanel = Math.max(1, SCRATCH_ELEMENTS / cols);
+            Tensor scratch = scope.newTensor(DType.F32, workers.count(), rows.scratchFloats(perPanel * cols) + TILE);
+            Tensor products = scope.newTensor(DType.F32, workers.count(), perPanel);
             workers.run((worker, count) -> {
                 int to = Workers.from(w.rows(), TILE, worker + 1, count);
-                for (int r = Workers.from(w.rows(), TILE, worker, count); r < to; r++) {
+                for (int r = Workers.from(w.rows(), TILE, worker, count); r < to; r += perPanel) {
+                    int n = Math.min(perPanel, to - r);
                     long absmax = 0;
                     if (w instanceof Weight.Quantized q) {
                         int blocks = cols / q.blockSize();
-                        absmax = WeightRows.absmax(q, (long) r * blocks, blocks, scratch.rowAddress(worker));
+                        absmax = WeightRows.absmax(q, (long) r * blocks, n * blocks, scratch.rowAddress(worker));
                     }
                     for (int i = 0; i < inputs.rows(); i++) {
-                        float v = rows.dot(r, inputs.rowAddress(i), absmax);
                         long at = out.rowAddress(i) + 4L * r;
-                        set(at, beta == 0 ? v : Math.fma(beta, get(at), v));
+                        if (beta == 0) {
+                            rows.dot(at, r, n, inputs.rowAddress(i), absmax);
+                        } else {
+                            rows.dot(products.rowAddress(worker), r, n, inputs.rowAddress(i), absmax);
+                            kernels.axpby(at, 1, products.rowAddress(worker), beta, n);
+                        }
                     }
                 }
             });
@@ -178,13 +171,19 @@ final class Gemm {
     }
 
     void dequantize(Tensor out, Weight w) {
-        WeightRows rows = new WeightRows(kernels, w, tables);
+        decodeRows(out, w, new WeightRows(kernels, w, tables), 0);
+    }
+
+    /** out = rows of w from {@code first} on. */
+    private void decodeRows(Tensor out, Weight w, WeightRows rows, int first) {
+        int cols = w.cols();
         try (Scope scope = scopes.newScope()) {
-            Tensor scratch = scope.newTensor(DType.F32, workers.count(), rows.scratchFloats(w.cols()) + TILE);
+            int panel = out.isContiguous() ? Math.max(1, SCRATCH_ELEMENTS / Math.max(1, cols)) : 1;
+            Tensor scratch = scope.newTensor(DType.F32, workers.count(), rows.scratchFloats(panel * cols) + TILE);
             workers.run((worker, count) -> {
-                int to = Workers.from(w.rows(), 1, worker + 1, count);
-                for (int r = Workers.from(w.rows(), 1, worker, count); r < to; r++) {
-                    rows.decode(out.rowAddress(r), r, 0, w.cols(), scratch.rowAddress(worker));
+                int to = Workers.from(out.rows(), 1, worker + 1, count);
+                for (int r = Workers.from(out.rows(), 1, worker, count); r < to; r += panel) {
+                    rows.decode(out.rowAddress(r), first + r, 0, Math.min(panel, to - r) * cols, scratch.rowAddress(worker));
                 }
             });
         }

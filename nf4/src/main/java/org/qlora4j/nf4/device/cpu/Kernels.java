@@ -23,10 +23,10 @@ interface Kernels {
     /** The largest element, -∞ if there is none; NaN if one is NaN is not promised. */
     float max(long x, int n);
 
-    /** {@code y = e^(scale·x − shift)}; the sum of y. y may be x. */
+    /** {@code y = e^(scale·x − shift)} for arguments up to 88; the sum of y. y may be x. */
     double exp(long y, long x, float scale, float shift, int n);
 
-    /** Σ e^(x − shift), storing nothing. */
+    /** Σ e^(x − shift), storing nothing; for arguments up to 88. */
     double sumExp(long x, float shift, int n);
 
     /** {@code s ← p = e^(scale·s − lse); dp ← scale·p·(dp − delta)}. */
@@ -44,6 +44,18 @@ interface Kernels {
     /** bf16 to fp32. */
     void widenBf16(long y, long x, int n);
 
+    /** fp32 to bf16, to nearest even; NaN stays NaN. */
+    void narrowBf16(long y, long x, int n);
+
+    /** Σ x² in double. */
+    double sumOfSquares(long x, int n);
+
+    /** {@code y = factor·x} where {@link org.qlora4j.nf4.device.Dropout} keeps {@code index + i}, else 0. y may be x. */
+    void dropout(long y, long x, float factor, int threshold, long seed, long index, int n);
+
+    /** One AdamW step, see {@link org.qlora4j.nf4.device.AdamWStep}. */
+    void adamW(long p, long g, long m, long v, AdamWFactors factors, int n);
+
     /** Σ w·x with w in bf16. */
     float dotBf16(long w, long x, int n);
 
@@ -58,19 +70,22 @@ interface Kernels {
     void decode4(long y, long table, long packed, long absmax, int blockSize, int n);
 
     /**
-     * Σ w·x of one row of 4-bit codes that starts on a block boundary.
+     * {@code y[r] = Σ w[r]·x}, w being rows of 4-bit codes that start on block boundaries.
      *
+     * @param packed first byte of the first row; rows and their blocks follow each other
+     * @param absmax one fp32 per block
      * @param permuted x as {@link #permute} leaves it
-     * @param n elements, a multiple of 64; the block size at least 64
+     * @param n elements of a row, a multiple of 64; the block size at least 64
      */
-    float dot4(long table, long packed, long absmax, int blockSize, long permuted, int n);
+    void dot4(long y, int rows, long table, long packed, long absmax, int blockSize, long permuted, int n);
 
     /** x in the order in which {@link #dot4} meets the weights. */
     void permute(long y, long x, int n);
 
-    /** The vector twin if the module is there. */
+    /** The vector twin if the module is there; the log says which. */
     static Kernels best() {
         if (ModuleLayer.boot().findModule("jdk.incubator.vector").isPresent()) {
+            System.getLogger(Kernels.class.getName()).log(System.Logger.Level.DEBUG, "the cpu device runs Vector API loops");
             return new VectorKernels();
         }
         System.getLogger(Kernels.class.getName())

@@ -6,11 +6,53 @@ import static java.lang.foreign.ValueLayout.JAVA_SHORT_UNALIGNED;
 
 import java.lang.foreign.MemorySegment;
 import org.qlora4j.bindings.HostMemory;
+import org.qlora4j.nf4.device.Dropout;
+import org.qlora4j.nf4.device.HostElements;
 
 /** Plain loops, for JVMs without the Vector API module and as the control of {@link VectorKernels}. */
 final class ScalarKernels implements Kernels {
     private static final MemorySegment ALL = HostMemory.ALL;
     private static final int LANES = 8;
+
+    /** Above this e^x is more than the largest float, below its negative it is denormal. */
+    static final float EXP_LIMIT = 87.3f;
+
+    static final float LOG2_E = 1.44269504f;
+
+    /** 1.5·2^23: adding it rounds to an integer, which then lies in the low bits. */
+    static final float ROUNDER = 12582912f;
+
+    static final int ROUNDER_BITS = 0x4B400000;
+
+    // ln 2 in two parts, the first exact in few bits (Cody and Waite 1980)
+    static final float LN2_HIGH = 0.693359375f;
+    static final float LN2_LOW = -2.12194440e-4f;
+
+    // minimax polynomial of e^r on ±ln2/2 (Cephes expf)
+    static final float P0 = 1.9875691500e-4f;
+    static final float P1 = 1.3981999507e-3f;
+    static final float P2 = 8.3334519073e-3f;
+    static final float P3 = 4.1665795894e-2f;
+    static final float P4 = 1.6666665459e-1f;
+    static final float P5 = 5.0000001201e-1f;
+
+    /**
+     * e^x in fp32, relative error below 2e-7. Written with products and sums only, because the intrinsic of VectorOperators.EXP and its interpreted
+     * twin differ in the last bit: a run would change its bits when the compiler wakes up.
+     */
+    static float exp(float x) {
+        float v = Math.max(-EXP_LIMIT, Math.min(EXP_LIMIT, x));
+        float shifted = Math.fma(v, LOG2_E, ROUNDER);
+        float n = shifted - ROUNDER;
+        float r = Math.fma(n, -LN2_LOW, Math.fma(n, -LN2_HIGH, v));
+        float p = Math.fma(P0, r, P1);
+        p = Math.fma(p, r, P2);
+        p = Math.fma(p, r, P3);
+        p = Math.fma(p, r, P4);
+        p = Math.fma(p, r, P5);
+        p = Math.fma(p, r * r, r + 1);
+        return Float.intBitsToFloat(Float.floatToRawIntBits(p) + (Float.floatToRawIntBits(shifted) - ROUNDER_BITS << 23));
+    }
 
     static float get(long address) {
         return ALL.get(JAVA_FLOAT_UNALIGNED, address);
@@ -82,7 +124,7 @@ final class ScalarKernels implements Kernels {
     public double exp(long y, long x, float scale, float shift, int n) {
         double s = 0;
         for (long i = 0; i < 4L * n; i += 4) {
-            float e = (float) Math.exp(Math.fma(get(x + i), scale, -shift));
+            float e = exp(Math.fma(get(x + i), scale, -shift));
             set(y + i, e);
             s += e;
         }
@@ -93,7 +135,7 @@ final class ScalarKernels implements Kernels {
     public double sumExp(long x, float shift, int n) {
         double s = 0;
         for (long i = 0; i < 4L * n; i += 4) {
-            s += (float) Math.exp(get(x + i) - shift);
+            s += exp(get(x + i) - shift);
         }
         return s;
     }
@@ -101,7 +143,7 @@ final class ScalarKernels implements Kernels {
     @Override
     public void softmaxBackward(long s, long dp, float lse, float delta, float scale, int n) {
         for (long i = 0; i < 4L * n; i += 4) {
-            float p = (float) Math.exp(Math.fma(get(s + i), scale, -lse));
+            float p = exp(Math.fma(get(s + i), scale, -lse));
             set(s + i, p);
             set(dp + i, (get(dp + i) - delta) * scale * p);
         }
@@ -111,7 +153,7 @@ final class ScalarKernels implements Kernels {
     public void swiGlu(long y, long g, long u, int n) {
         for (long i = 0; i < 4L * n; i += 4) {
             float x = get(g + i);
-            set(y + i, x / (1 + (float) Math.exp(-x)) * get(u + i));
+            set(y + i, x / (1 + exp(-x)) * get(u + i));
         }
     }
 
@@ -121,7 +163,7 @@ final class ScalarKernels implements Kernels {
             float x = get(g + i);
             float up = get(u + i);
             float d = get(dy + i);
-            float sigmoid = 1 / (1 + (float) Math.exp(-x));
+            float sigmoid = 1 / (1 + exp(-x));
             set(du + i, d * x * sigmoid);
             set(dg + i, d * up * sigmoid * (1 + x * (1 - sigmoid)));
         }
@@ -143,6 +185,44 @@ final class ScalarKernels implements Kernels {
     public void widenBf16(long y, long x, int n) {
         for (int i = 0; i < n; i++) {
             set(y + 4L * i, Float.intBitsToFloat(ALL.get(JAVA_SHORT_UNALIGNED, x + 2L * i) << 16));
+        }
+    }
+
+    @Override
+    public void narrowBf16(long y, long x, int n) {
+        for (int i = 0; i < n; i++) {
+            ALL.set(JAVA_SHORT_UNALIGNED, y + 2L * i, HostElements.floatToBf16(get(x + 4L * i)));
+        }
+    }
+
+    @Override
+    public double sumOfSquares(long x, int n) {
+        double s = 0;
+        for (long i = 0; i < 4L * n; i += 4) {
+            double v = get(x + i);
+            s += v * v;
+        }
+        return s;
+    }
+
+    @Override
+    public void dropout(long y, long x, float factor, int threshold, long seed, long index, int n) {
+        for (int i = 0; i < n; i++) {
+            set(y + 4L * i, Dropout.keeps(seed, index + i, threshold) ? get(x + 4L * i) * factor : 0);
+        }
+    }
+
+    @Override
+    public void adamW(long p, long g, long m, long v, AdamWFactors f, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            float gradient = get(g + i) * f.gradientScale();
+            float old = get(m + i);
+            float mean = old + f.oneMinusBeta1() * (gradient - old);
+            float variance = f.beta2() * get(v + i) + f.oneMinusBeta2() * gradient * gradient;
+            set(m + i, mean);
+            set(v + i, variance);
+            float denominator = (float) Math.sqrt(variance) / f.rootOfCorrection2() + f.epsilon();
+            set(p + i, get(p + i) * f.decay() - f.stepSize() * mean / denominator);
         }
     }
 
@@ -170,7 +250,13 @@ final class ScalarKernels implements Kernels {
     }
 
     @Override
-    public float dot4(long table, long packed, long absmax, int blockSize, long permuted, int n) {
+    public void dot4(long y, int rows, long table, long packed, long absmax, int blockSize, long permuted, int n) {
+        for (int r = 0; r < rows; r++) {
+            set(y + 4L * r, dot4(table, packed + (long) r * n / 2, absmax + 4L * r * (n / blockSize), blockSize, permuted, n));
+        }
+    }
+
+    private static float dot4(long table, long packed, long absmax, int blockSize, long permuted, int n) {
         float sum = 0;
         for (int chunk = 0; chunk < n; chunk += 64) {
             float s = 0;

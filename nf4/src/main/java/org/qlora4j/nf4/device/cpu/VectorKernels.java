@@ -1,15 +1,18 @@
 package org.qlora4j.nf4.device.cpu;
 
-import static java.lang.foreign.ValueLayout.JAVA_INT_UNALIGNED;
 import static org.qlora4j.nf4.device.cpu.ScalarKernels.get;
+import static org.qlora4j.nf4.device.cpu.ScalarKernels.set;
 
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
+import jdk.incubator.vector.DoubleVector;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.LongVector;
 import jdk.incubator.vector.ShortVector;
 import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 import org.qlora4j.bindings.HostMemory;
 
@@ -17,14 +20,21 @@ import org.qlora4j.bindings.HostMemory;
 final class VectorKernels implements Kernels {
     private static final MemorySegment ALL = HostMemory.ALL;
     private static final ByteOrder ORDER = ByteOrder.nativeOrder();
-    private static final VectorSpecies<Float> F = FloatVector.SPECIES_PREFERRED;
+    private static final VectorSpecies<Float> F = VectorMath.F;
     private static final int L = F.length();
     private static final VectorSpecies<Float> F8 = FloatVector.SPECIES_256;
     private static final VectorSpecies<Integer> I8 = IntVector.SPECIES_256;
     private static final VectorSpecies<Short> S8 = ShortVector.SPECIES_128;
 
-    /** A byte holds its first element in the high nibble: shifts that bring the 8 codes of an int into order. */
-    private static final IntVector SHIFTS = IntVector.fromArray(I8, new int[] {4, 0, 12, 8, 20, 16, 28, 24}, 0);
+    /** As many doubles and longs as fill a register, and as many floats as there are doubles. */
+    private static final VectorSpecies<Double> D = DoubleVector.SPECIES_PREFERRED;
+
+    private static final VectorSpecies<Long> J = LongVector.SPECIES_PREFERRED;
+    private static final VectorSpecies<Float> HALF =
+            VectorSpecies.of(float.class, VectorShape.forBitSize(F.vectorBitSize() / 2));
+
+    /** Whether a register holds a table of 16 floats. */
+    private static final boolean WIDE = L == 16;
 
     /** Sums of this many terms stay in fp32 lanes before they go to a double. */
     private static final int CHUNK = 1024;
@@ -52,7 +62,7 @@ final class VectorKernels implements Kernels {
             s0 = load(a + 4L * i).fma(load(b + 4L * i), s0);
             s1 = load(a + 4L * (i + L)).fma(load(b + 4L * (i + L)), s1);
         }
-        float s = s0.add(s1).reduceLanes(VectorOperators.ADD);
+        float s = VectorMath.sum(s0.add(s1));
         for (; i < n; i++) {
             s = Math.fma(get(a + 4L * i), get(b + 4L * i), s);
         }
@@ -66,7 +76,7 @@ final class VectorKernels implements Kernels {
         for (; i + L <= n; i += L) {
             s0 = load(a + 4L * i).mul(load(b + 4L * i)).fma(load(c + 4L * i), s0);
         }
-        float s = s0.reduceLanes(VectorOperators.ADD);
+        float s = VectorMath.sum(s0);
         for (; i < n; i++) {
             s = Math.fma(get(a + 4L * i) * get(b + 4L * i), get(c + 4L * i), s);
         }
@@ -145,11 +155,11 @@ final class VectorKernels implements Kernels {
             int end = Math.min(n, i + CHUNK);
             FloatVector s = FloatVector.zero(F);
             for (; i + L <= end; i += L) {
-                FloatVector e = load(x + 4L * i).fma(factor, minus).lanewise(VectorOperators.EXP);
+                FloatVector e = VectorMath.exp(load(x + 4L * i).fma(factor, minus));
                 store(e, y + 4L * i);
                 s = s.add(e);
             }
-            sum += s.reduceLanes(VectorOperators.ADD);
+            sum += VectorMath.sum(s);
         }
         return sum + scalar.exp(y + 4L * i, x + 4L * i, scale, shift, n - i);
     }
@@ -162,9 +172,9 @@ final class VectorKernels implements Kernels {
             int end = Math.min(n, i + CHUNK);
             FloatVector s = FloatVector.zero(F);
             for (; i + L <= end; i += L) {
-                s = s.add(load(x + 4L * i).sub(shift).lanewise(VectorOperators.EXP));
+                s = s.add(VectorMath.exp(load(x + 4L * i).sub(shift)));
             }
-            sum += s.reduceLanes(VectorOperators.ADD);
+            sum += VectorMath.sum(s);
         }
         return sum + scalar.sumExp(x + 4L * i, shift, n - i);
     }
@@ -175,7 +185,7 @@ final class VectorKernels implements Kernels {
         FloatVector factor = FloatVector.broadcast(F, scale);
         int i = 0;
         for (; i + L <= n; i += L) {
-            FloatVector p = load(s + 4L * i).fma(factor, minus).lanewise(VectorOperators.EXP);
+            FloatVector p = VectorMath.exp(load(s + 4L * i).fma(factor, minus));
             store(p, s + 4L * i);
             store(load(dp + 4L * i).sub(delta).mul(factor).mul(p), dp + 4L * i);
         }
@@ -187,7 +197,7 @@ final class VectorKernels implements Kernels {
         int i = 0;
         for (; i + L <= n; i += L) {
             FloatVector x = load(g + 4L * i);
-            FloatVector d = x.neg().lanewise(VectorOperators.EXP).add(1f);
+            FloatVector d = VectorMath.exp(x.neg()).add(1f);
             store(x.div(d).mul(load(u + 4L * i)), y + 4L * i);
         }
         scalar.swiGlu(y + 4L * i, g + 4L * i, u + 4L * i, n - i);
@@ -201,7 +211,7 @@ final class VectorKernels implements Kernels {
             FloatVector x = load(g + 4L * i);
             FloatVector up = load(u + 4L * i);
             FloatVector d = load(dy + 4L * i);
-            FloatVector sigmoid = one.div(x.neg().lanewise(VectorOperators.EXP).add(1f));
+            FloatVector sigmoid = one.div(VectorMath.exp(x.neg()).add(1f));
             store(d.mul(x).mul(sigmoid), du + 4L * i);
             store(d.mul(up).mul(sigmoid).mul(one.sub(sigmoid).fma(x, one)), dg + 4L * i);
         }
@@ -250,68 +260,126 @@ final class VectorKernels implements Kernels {
             s0 = bf16(w + 2L * i).fma(load8(x + 4L * i), s0);
             s1 = bf16(w + 2L * (i + 8)).fma(load8(x + 4L * (i + 8)), s1);
         }
-        float s = s0.add(s1).reduceLanes(VectorOperators.ADD);
+        float s = VectorMath.sum8(s0.add(s1));
         return i == n ? s : s + scalar.dotBf16(w + 2L * i, x + 4L * i, n - i);
     }
 
     @Override
     public void decode4(long y, long table, long packed, long absmax, int blockSize, int n) {
-        FloatVector low = load8(table);
-        FloatVector high = load8(table + 32);
-        for (int i = 0; i < n; i += blockSize) {
-            float scale = get(absmax + 4L * (i / blockSize));
-            decodeBlock(y + 4L * i, packed + (i >> 1), low.mul(scale), high.mul(scale), blockSize);
+        if (!WIDE) {
+            FourBitVectors.decode(y, table, packed, absmax, blockSize, n);
+            return;
         }
-    }
-
-    private static void decodeBlock(long y, long packed, FloatVector low, FloatVector high, int n) {
-        IntVector lo = low.reinterpretAsInts();
-        IntVector hi = high.reinterpretAsInts();
-        for (int i = 0; i < n; i += 32) {
-            decode8(y + 4L * i, packed + (i >> 1), lo, hi);
-            decode8(y + 4L * i + 32, packed + (i >> 1) + 4, lo, hi);
-            decode8(y + 4L * i + 64, packed + (i >> 1) + 8, lo, hi);
-            decode8(y + 4L * i + 96, packed + (i >> 1) + 12, lo, hi);
+        int whole = n & -64;
+        FourBitWide.decode(y, table, packed, absmax, blockSize, whole);
+        if (whole < n) {
+            // the odd block of 32
+            FourBitVectors.decode(y + 4L * whole, table, packed + whole / 2, absmax + 4L * (whole / blockSize), blockSize, n - whole);
         }
-    }
-
-    private static void decode8(long y, long packed, IntVector lo, IntVector hi) {
-        select(IntVector.broadcast(I8, ALL.get(JAVA_INT_UNALIGNED, packed)).lanewise(VectorOperators.LSHR, SHIFTS), lo, hi)
-                .intoMemorySegment(ALL, y, ORDER);
-    }
-
-    /** Entry (codes & 15) of the 16-entry table whose halves are lo and hi. */
-    private static IntVector select(IntVector codes, IntVector lo, IntVector hi) {
-        VectorMask<Integer> upper = codes.lanewise(VectorOperators.LSHL, 28).compare(VectorOperators.LT, 0);
-        IntVector index = codes.and(7);
-        return index.selectFrom(lo).blend(index.selectFrom(hi), upper);
     }
 
     @Override
-    public float dot4(long table, long packed, long absmax, int blockSize, long permuted, int n) {
-        IntVector lo = load8(table).reinterpretAsInts();
-        IntVector hi = load8(table + 32).reinterpretAsInts();
-        int log = Integer.numberOfTrailingZeros(blockSize);
-        FloatVector sum = FloatVector.zero(F8);
-        for (int i = 0; i < n; i += 64) {
-            IntVector codes = IntVector.fromMemorySegment(I8, ALL, packed + (i >> 1), ORDER);
-            long x = permuted + 4L * i;
-            FloatVector s = select(codes.lanewise(VectorOperators.LSHR, 4), lo, hi).reinterpretAsFloats().mul(load8(x));
-            FloatVector t = select(codes, lo, hi).reinterpretAsFloats().mul(load8(x + 32));
-            s = select(codes.lanewise(VectorOperators.LSHR, 12), lo, hi).reinterpretAsFloats().fma(load8(x + 64), s);
-            t = select(codes.lanewise(VectorOperators.LSHR, 8), lo, hi).reinterpretAsFloats().fma(load8(x + 96), t);
-            s = select(codes.lanewise(VectorOperators.LSHR, 20), lo, hi).reinterpretAsFloats().fma(load8(x + 128), s);
-            t = select(codes.lanewise(VectorOperators.LSHR, 16), lo, hi).reinterpretAsFloats().fma(load8(x + 160), t);
-            s = select(codes.lanewise(VectorOperators.LSHR, 28), lo, hi).reinterpretAsFloats().fma(load8(x + 192), s);
-            t = select(codes.lanewise(VectorOperators.LSHR, 24), lo, hi).reinterpretAsFloats().fma(load8(x + 224), t);
-            sum = s.add(t).fma(FloatVector.broadcast(F8, get(absmax + 4L * (i >> log))), sum);
+    public void dot4(long y, int rows, long table, long packed, long absmax, int blockSize, long permuted, int n) {
+        if (WIDE) {
+            FourBitWide.dot(y, rows, table, packed, absmax, blockSize, permuted, n);
+        } else {
+            FourBitVectors.dot(y, rows, table, packed, absmax, blockSize, permuted, n);
         }
-        return sum.reduceLanes(VectorOperators.ADD);
     }
 
     @Override
     public void permute(long y, long x, int n) {
-        scalar.permute(y, x, n);
+        if (!WIDE) {
+            scalar.permute(y, x, n);
+            return;
+        }
+        for (int chunk = 0; chunk < n; chunk += 64) {
+            for (int i = 0; i < 64; i++) {
+                int lane = i % 16;
+                set(y + 4L * (chunk + i), get(x + 4L * (chunk + 8 * (lane / 2) + 2 * (i / 16) + lane % 2)));
+            }
+        }
+    }
+
+    @Override
+    public void narrowBf16(long y, long x, int n) {
+        int i = 0;
+        for (; i + 8 <= n; i += 8) {
+            FloatVector f = load8(x + 4L * i);
+            IntVector bits = f.reinterpretAsInts();
+            IntVector odd = bits.lanewise(VectorOperators.LSHR, 16).and(1);
+            IntVector rounded = bits.add(odd).add(0x7FFF).lanewise(VectorOperators.LSHR, 16);
+            // rounding a NaN could carry into the sign or leave infinity
+            IntVector quiet = bits.lanewise(VectorOperators.LSHR, 16).or(0x40);
+            ((ShortVector) rounded.blend(quiet, f.test(VectorOperators.IS_NAN).cast(I8)).convertShape(VectorOperators.I2S, S8, 0))
+                    .intoMemorySegment(ALL, y + 2L * i, ORDER);
+        }
+        scalar.narrowBf16(y + 2L * i, x + 4L * i, n - i);
+    }
+
+    @Override
+    public double sumOfSquares(long x, int n) {
+        DoubleVector s0 = DoubleVector.zero(D);
+        DoubleVector s1 = DoubleVector.zero(D);
+        int lanes = D.length();
+        int i = 0;
+        for (; i + 2 * lanes <= n; i += 2 * lanes) {
+            DoubleVector a = (DoubleVector) FloatVector.fromMemorySegment(HALF, ALL, x + 4L * i, ORDER)
+                    .convertShape(VectorOperators.F2D, D, 0);
+            DoubleVector b = (DoubleVector) FloatVector.fromMemorySegment(HALF, ALL, x + 4L * (i + lanes), ORDER)
+                    .convertShape(VectorOperators.F2D, D, 0);
+            s0 = a.fma(a, s0);
+            s1 = b.fma(b, s1);
+        }
+        DoubleVector s = s0.add(s1);
+        double sum = 0;
+        for (int lane = 0; lane < lanes; lane++) {
+            sum += s.lane(lane);
+        }
+        return sum + scalar.sumOfSquares(x + 4L * i, n - i);
+    }
+
+    @Override
+    public void dropout(long y, long x, float factor, int threshold, long seed, long index, int n) {
+        int lanes = J.length();
+        LongVector z0 = LongVector.broadcast(J, 1).addIndex(1).add(index).mul(0x9E3779B97F4A7C15L).add(seed);
+        FloatVector scale = FloatVector.broadcast(HALF, factor);
+        int i = 0;
+        for (; i + lanes <= n; i += lanes) {
+            LongVector z = z0.lanewise(VectorOperators.XOR, z0.lanewise(VectorOperators.LSHR, 30)).mul(0xBF58476D1CE4E5B9L);
+            z = z.lanewise(VectorOperators.XOR, z.lanewise(VectorOperators.LSHR, 27)).mul(0x94D049BB133111EBL);
+            z = z.lanewise(VectorOperators.XOR, z.lanewise(VectorOperators.LSHR, 31));
+            VectorMask<Float> dropped =
+                    z.lanewise(VectorOperators.LSHR, 40).compare(VectorOperators.LT, threshold).cast(HALF);
+            FloatVector v = FloatVector.fromMemorySegment(HALF, ALL, x + 4L * i, ORDER).mul(scale);
+            v.blend(0f, dropped).intoMemorySegment(ALL, y + 4L * i, ORDER);
+            z0 = z0.add(lanes * 0x9E3779B97F4A7C15L);
+        }
+        scalar.dropout(y + 4L * i, x + 4L * i, factor, threshold, seed, index + i, n - i);
+    }
+
+    @Override
+    public void adamW(long p, long g, long m, long v, AdamWFactors f, int n) {
+        FloatVector gradientScale = FloatVector.broadcast(F, f.gradientScale());
+        FloatVector decay = FloatVector.broadcast(F, f.decay());
+        FloatVector beta2 = FloatVector.broadcast(F, f.beta2());
+        FloatVector oneMinusBeta1 = FloatVector.broadcast(F, f.oneMinusBeta1());
+        FloatVector oneMinusBeta2 = FloatVector.broadcast(F, f.oneMinusBeta2());
+        FloatVector stepSize = FloatVector.broadcast(F, f.stepSize());
+        FloatVector root = FloatVector.broadcast(F, f.rootOfCorrection2());
+        FloatVector epsilon = FloatVector.broadcast(F, f.epsilon());
+        int i = 0;
+        for (; i + L <= n; i += L) {
+            FloatVector gradient = load(g + 4L * i).mul(gradientScale);
+            FloatVector old = load(m + 4L * i);
+            FloatVector mean = old.add(oneMinusBeta1.mul(gradient.sub(old)));
+            FloatVector variance = beta2.mul(load(v + 4L * i)).add(oneMinusBeta2.mul(gradient).mul(gradient));
+            store(mean, m + 4L * i);
+            store(variance, v + 4L * i);
+            FloatVector denominator = variance.lanewise(VectorOperators.SQRT).div(root).add(epsilon);
+            store(load(p + 4L * i).mul(decay).sub(stepSize.mul(mean).div(denominator)), p + 4L * i);
+        }
+        scalar.adamW(p + 4L * i, g + 4L * i, m + 4L * i, v + 4L * i, f, n - i);
     }
 
     /** For tests: the number of fp32 lanes. */

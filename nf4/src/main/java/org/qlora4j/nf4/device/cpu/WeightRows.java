@@ -8,6 +8,7 @@ import static org.qlora4j.nf4.device.cpu.ScalarKernels.set;
 
 import java.lang.foreign.MemorySegment;
 import org.qlora4j.bindings.HostMemory;
+import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
 
@@ -28,7 +29,7 @@ final class WeightRows {
 
     /** True if the rows can be used where they lie: dense fp32. */
     boolean inPlace() {
-        return weight instanceof Weight.Dense d && d.values().dtype() == org.qlora4j.nf4.tensor.DType.F32;
+        return weight instanceof Weight.Dense d && d.values().dtype() == DType.F32;
     }
 
     /** Floats of scratch that {@link #decode} needs beside the result, for a piece of {@code n} elements. */
@@ -97,11 +98,17 @@ final class WeightRows {
             case Weight.AbsMax.Plain p -> p.values().address() + 4 * firstBlock;
             case Weight.AbsMax.Nested n -> {
                 long map = n.map().address();
-                for (int i = 0; i < blocks; i++) {
-                    long b = firstBlock + i;
-                    int code = ALL.get(JAVA_BYTE, n.codes().address() + b) & 255;
-                    float scaled = get(map + 4L * code) * ALL.get(JAVA_FLOAT_UNALIGNED, n.absmax2().address() + 4 * (b / n.blockSize()));
-                    set(scratch + 4L * i, scaled + n.offset());
+                long codes = n.codes().address() + firstBlock;
+                int done = 0;
+                // runs under one second-level scale, so that the loop has no division
+                while (done < blocks) {
+                    long group = (firstBlock + done) / n.blockSize();
+                    int end = (int) Math.min(blocks, (group + 1) * n.blockSize() - firstBlock);
+                    float scale = ALL.get(JAVA_FLOAT_UNALIGNED, n.absmax2().address() + 4 * group);
+                    for (; done < end; done++) {
+                        int code = ALL.get(JAVA_BYTE, codes + done) & 255;
+                        set(scratch + 4L * done, get(map + 4L * code) * scale + n.offset());
+                    }
                 }
                 yield scratch;
             }
@@ -111,7 +118,7 @@ final class WeightRows {
     /** True if a row can be multiplied straight from its codes: rows start on blocks, in chunks of 64. */
     boolean hasDirectDot() {
         return switch (weight) {
-            case Weight.Dense d -> d.values().dtype() != org.qlora4j.nf4.tensor.DType.F16;
+            case Weight.Dense d -> d.values().dtype() != DType.F16;
             case Weight.Quantized q -> q.cols() % 64 == 0 && q.blockSize() >= 64 && q.cols() % q.blockSize() == 0;
         };
     }
@@ -121,15 +128,24 @@ final class WeightRows {
         return weight instanceof Weight.Quantized;
     }
 
-    /** Σ W[row]·x. @param absmax of the row's blocks, for quantized weights */
-    float dot(int row, long x, long absmax) {
+    /**
+     * {@code y[r] = Σ W[first + r]·x}.
+     *
+     * @param x as it is, or permuted if {@link #wantsPermuted()}
+     * @param absmax scales of the rows' blocks, for quantized weights
+     */
+    void dot(long y, int first, int rows, long x, long absmax) {
         int cols = weight.cols();
-        return switch (weight) {
-            case Weight.Dense d ->
-                d.values().dtype() == org.qlora4j.nf4.tensor.DType.F32
-                        ? kernels.dot(d.values().rowAddress(row), x, cols)
-                        : kernels.dotBf16(d.values().rowAddress(row), x, cols);
-            case Weight.Quantized q -> kernels.dot4(table, q.packed().address() + ((long) row * cols >> 1), absmax, q.blockSize(), x, cols);
-        };
+        switch (weight) {
+            case Weight.Dense d -> {
+                boolean f32 = d.values().dtype() == DType.F32;
+                for (int r = 0; r < rows; r++) {
+                    long row = d.values().rowAddress(first + r);
+                    set(y + 4L * r, f32 ? kernels.dot(row, x, cols) : kernels.dotBf16(row, x, cols));
+                }
+            }
+            case Weight.Quantized q ->
+                kernels.dot4(y, rows, table, q.packed().address() + ((long) first * cols >> 1), absmax, q.blockSize(), x, cols);
+        }
     }
 }
