@@ -4,8 +4,9 @@ import java.lang.foreign.MemorySegment;
 import org.qlora4j.bindings.generated.bitsandbytes.bitsandbytes_h;
 
 /**
- * libbitsandbytes' CPU functions on raw addresses. They check next to nothing and some end the process on a wrong argument, so sizes are
- * checked here; addresses and lifetimes are the caller's. Thread-safe. They run on the OpenMP team of the calling thread.
+ * libbitsandbytes' CPU functions on raw addresses. They check next to nothing and some end the process on a wrong
+ * argument, so sizes are checked here; addresses and lifetimes are the caller's. Thread-safe. They run on the OpenMP
+ * team of the calling thread.
  *
  * @see <a href="https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/csrc/cpu_ops.cpp">their source</a>
  */
@@ -59,8 +60,9 @@ public final class BitsAndBytes {
      * @param absmax address of n/blockSize floats
      * @param out address of n floats
      * @param blockSize a power of two from 32 to 4096
-     * @param n elements, a multiple of the block size: on AVX-512 machines the library indexes absmax by rows of n/blocksize, so it is
-     *     called with one block per row, and a short last block is the caller's. Rows are counted in C int, hence at most 2^31-1 blocks
+     * @param n elements, a multiple of the block size: on AVX-512 machines the library indexes absmax by rows of
+     *     n/blocksize, so it is called with one block per row, and a short last block is the caller's. Rows are counted
+     *     in C int, hence at most 2^31-1 blocks
      * @throws IllegalArgumentException if a size does not hold or an address is 0
      */
     public static void dequantize4Bit(FourBit type, long packed, long absmax, long out, int blockSize, long n) {
@@ -95,12 +97,12 @@ public final class BitsAndBytes {
     }
 
     /**
-     * 8-bit blockwise quantization with a table of 65,536 bins: {@code absmax = max|x|} and {@code out = nearest code of x / absmax}, to
-     * within one bin. A block of zeros gives absmax 0 and codes 0.
+     * 8-bit blockwise quantization with a table of 65,536 bins: {@code absmax = max|x|} and {@code out = nearest code
+     * of x / absmax}, to within one bin. A block of zeros gives absmax 0 and codes 0.
      *
-     * @param code address of 256 ascending floats in [-1, 1]. The library keeps the tables of the last four addresses and knows a table
-     *     again by its address and four of its values: keep one address per codebook, unchanged, for the life of the process, and use no
-     *     more than four codebooks from several threads at once
+     * @param code address of 256 ascending floats in [-1, 1]. The library keeps the tables of the last four addresses
+     *     and knows a table again by its address and four of its values: keep one address per codebook, unchanged, for
+     *     the life of the process, and use no more than four codebooks from several threads at once
      * @param x address of n floats
      * @param absmax result: ceil(n/blockSize) floats
      * @param out result: n bytes
@@ -148,8 +150,8 @@ public final class BitsAndBytes {
      * @param n rows of W, a multiple of 32 (the library aborts the process otherwise)
      * @param k columns of W, a multiple of the block size
      * @param x address of bf16 [m, k]
-     * @param w address of n·k/2 bytes [n/32, k/2, 32]: byte (b, p, j) holds in its low nibble the code of row 32b + j/2, column 2p + j%2,
-     *     and in its high nibble that of the row 16 further on
+     * @param w address of n·k/2 bytes [n/32, k/2, 32]: byte (b, p, j) holds in its low nibble the code of row 32b +
+     *     j/2, column 2p + j%2, and in its high nibble that of the row 16 further on
      * @param absmax address of bf16 [k/blockSize, n]
      * @param out address of bf16 [m, n]
      * @param blockSize a power of two from 32 to 4096
@@ -159,15 +161,24 @@ public final class BitsAndBytes {
      * @throws IllegalStateException if {@link #hasAvx512Bf16} is false
      */
     public static void gemvNf4Bf16(
-            long m, long n, long k, long x, long w, long absmax, long out, int blockSize, long xStride, long outStride) {
+            long m,
+            long n,
+            long k,
+            long x,
+            long w,
+            long absmax,
+            long out,
+            int blockSize,
+            long xStride,
+            long outStride) {
         check(x, w, absmax, out, blockSize, m);
         if (n < 1 || n % 32 != 0 || k < 1 || k % blockSize != 0) {
-            throw new IllegalArgumentException("gemvNf4Bf16: n must be a multiple of 32 and k one of the block size " + blockSize
-                    + ", got n " + n + ", k " + k);
+            throw new IllegalArgumentException("gemvNf4Bf16: n must be a multiple of 32 and k one of the block size "
+                    + blockSize + ", got n " + n + ", k " + k);
         }
         if (xStride < k || xStride % 2 != 0 || outStride < n) {
-            throw new IllegalArgumentException("gemvNf4Bf16: xStride must be even and at least " + k + ", outStride at least " + n
-                    + ", got " + xStride + ", " + outStride);
+            throw new IllegalArgumentException("gemvNf4Bf16: xStride must be even and at least " + k
+                    + ", outStride at least " + n + ", got " + xStride + ", " + outStride);
         }
         if (!hasAvx512Bf16()) {
             throw new IllegalStateException("gemvNf4Bf16 needs a CPU with AVX-512 bf16; ask hasAvx512Bf16() first");
@@ -188,11 +199,12 @@ public final class BitsAndBytes {
     private static void check4Bit(long packed, long absmax, long out, int blockSize, long n) {
         check(packed, packed, absmax, out, blockSize, n);
         if (n % blockSize != 0) {
-            throw new IllegalArgumentException("bitsandbytes: " + n + " elements are no whole number of blocks of " + blockSize
-                    + "; the last, short block is the caller's");
+            throw new IllegalArgumentException("bitsandbytes: " + n + " elements are no whole number of blocks of "
+                    + blockSize + "; the last, short block is the caller's");
         }
         if (n / blockSize > Integer.MAX_VALUE) {
-            throw new IllegalArgumentException("bitsandbytes: counts blocks in 32 bits, got " + n / blockSize + "; call it in parts");
+            throw new IllegalArgumentException(
+                    "bitsandbytes: counts blocks in 32 bits, got " + n / blockSize + "; call it in parts");
         }
     }
 
@@ -201,7 +213,8 @@ public final class BitsAndBytes {
             throw new IllegalArgumentException("bitsandbytes: an address is 0");
         }
         if (blockSize < 32 || blockSize > 4096 || Integer.bitCount(blockSize) != 1) {
-            throw new IllegalArgumentException("bitsandbytes: the block size must be a power of two from 32 to 4096, got " + blockSize);
+            throw new IllegalArgumentException(
+                    "bitsandbytes: the block size must be a power of two from 32 to 4096, got " + blockSize);
         }
         if (n < 1) {
             throw new IllegalArgumentException("bitsandbytes: expected at least one element or row, got " + n);

@@ -7,8 +7,8 @@ public final class CacheFolder {
     private CacheFolder() {}
 
     /**
-     * System property {@code qlora4j.cache}, else environment QLORA4J_CACHE, else {@code $XDG_CACHE_HOME/qlora4j}, else {@code
-     * ~/.cache/qlora4j}. Read anew at each call; not created.
+     * System property {@code qlora4j.cache}, else environment QLORA4J_CACHE, else {@code $XDG_CACHE_HOME/qlora4j}, else
+     * {@code ~/.cache/qlora4j}. Read anew at each call; not created.
      */
     public static Path path() {
         String named = System.getProperty("qlora4j.cache", System.getenv("QLORA4J_CACHE"));

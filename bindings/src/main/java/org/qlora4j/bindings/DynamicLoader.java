@@ -12,8 +12,9 @@ import java.util.Locale;
 import java.util.Optional;
 
 /**
- * The system's dynamic loader, called directly: {@link SymbolLookup#libraryLookup} hides why a library cannot be opened, and {@link
- * System#load} takes no bare name and binds the library to one class loader. Libraries stay open until the process ends.
+ * The system's dynamic loader, called directly: {@link SymbolLookup#libraryLookup} hides why a library cannot be
+ * opened, and {@link System#load} takes no bare name and binds the library to one class loader. Libraries stay open
+ * until the process ends.
  */
 @SuppressWarnings("restricted")
 final class DynamicLoader {
@@ -38,7 +39,12 @@ final class DynamicLoader {
     static void requirePlatform(String os, String arch) {
         boolean linux = os.toLowerCase(Locale.ROOT).equals("linux");
         boolean x64 = arch.equals("amd64") || arch.equals("x86_64");
-        if (!linux || !x64 || Linker.nativeLinker().defaultLookup().find("gnu_get_libc_version").isEmpty()) {
+        if (!linux
+                || !x64
+                || Linker.nativeLinker()
+                        .defaultLookup()
+                        .find("gnu_get_libc_version")
+                        .isEmpty()) {
             throw new NativeException(
                     "qlora4j",
                     "its native libraries run on Linux x86-64 with glibc only, and this is " + os + " " + arch

@@ -50,7 +50,10 @@ final class NativeFolders {
         }
     }
 
-    /** Package folders of the active environment, of the python3 on the path, and of the user; found without running Python. */
+    /**
+     * Package folders of the active environment, of the python3 on the path, and of the user; found without running
+     * Python.
+     */
     static List<Path> sitePackages(Function<String, @Nullable String> environment) {
         List<Path> roots = new ArrayList<>();
         for (String name : new String[] {"VIRTUAL_ENV", "CONDA_PREFIX"}) {

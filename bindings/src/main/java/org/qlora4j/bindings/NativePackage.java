@@ -70,7 +70,10 @@ public enum NativePackage {
         return spec.unpackedNames().getFirst();
     }
 
-    /** Its folder in the cache. {@link NativePackages#ensure} may find the files in a folder the user named instead: use what it returns. */
+    /**
+     * Its folder in the cache. {@link NativePackages#ensure} may find the files in a folder the user named instead: use
+     * what it returns.
+     */
     public Path folder() {
         return CacheFolder.path().resolve(spec.folderName());
     }

@@ -8,20 +8,23 @@ import java.util.Optional;
 import java.util.function.Consumer;
 
 /**
- * Brings {@link NativePackage}s onto this machine with the ordinary package clients (pip, mvn), once, and checks their SHA-256.
+ * Brings {@link NativePackage}s onto this machine with the ordinary package clients (pip, mvn), once, and checks their
+ * SHA-256.
  *
- * <p>A folder named by system property {@code qlora4j.natives} or environment QLORA4J_NATIVES may hold the package's file, which is then
- * checked and unpacked instead of a download, or the unpacked files, which are used as they are.
+ * <p>A folder named by system property {@code qlora4j.natives} or environment QLORA4J_NATIVES may hold the package's
+ * file, which is then checked and unpacked instead of a download, or the unpacked files, which are used as they are.
  */
 public final class NativePackages {
     private NativePackages() {}
 
     /**
-     * Makes sure that a package's files are there. Without network if they are already. Safe against other threads and processes.
+     * Makes sure that a package's files are there. Without network if they are already. Safe against other threads and
+     * processes.
      *
      * @param say takes one line for people before and after each download
      * @return the folder with the unpacked files
-     * @throws NativeException if it cannot be fetched or its hash is wrong; the message says which file to bring by hand
+     * @throws NativeException if it cannot be fetched or its hash is wrong; the message says which file to bring by
+     *     hand
      * @throws java.io.UncheckedIOException if the cache cannot be written
      */
     public static Path ensure(NativePackage wanted, Consumer<String> say) {

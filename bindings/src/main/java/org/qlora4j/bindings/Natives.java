@@ -14,10 +14,10 @@ import org.qlora4j.bindings.symbols.LibrarySymbols;
 /**
  * Finds and opens the native libraries.
  *
- * <p>Searched in this order: the folder of system property {@code qlora4j.natives}; the folder of environment QLORA4J_NATIVES; the
- * {@linkplain CacheFolder cache}, which {@link NativePackages} fills; Python's site-packages; the loader's default. A library that is in a
- * folder the user named, but cannot be opened, ends the search: nothing else is taken in its place. If all fail, the message lists every
- * path and the loader's reason.
+ * <p>Searched in this order: the folder of system property {@code qlora4j.natives}; the folder of environment
+ * QLORA4J_NATIVES; the {@linkplain CacheFolder cache}, which {@link NativePackages} fills; Python's site-packages; the
+ * loader's default. A library that is in a folder the user named, but cannot be opened, ends the search: nothing else
+ * is taken in its place. If all fail, the message lists every path and the loader's reason.
  */
 public final class Natives {
     private static final Map<Library, Opened> OPEN = new EnumMap<>(Library.class);
@@ -57,7 +57,8 @@ public final class Natives {
      * An open library.
      *
      * @param file its file name, e.g. {@code libdnnl.so.3}
-     * @param path the file it was opened from, or its file name if the loader's default found it or it was loaded already
+     * @param path the file it was opened from, or its file name if the loader's default found it or it was loaded
+     *     already
      */
     public record Opened(String file, String path) {}
 
@@ -80,8 +81,8 @@ public final class Natives {
     }
 
     /**
-     * The OpenMP runtime, told before it is loaded that idle threads sleep: spinning ones fight with the Java workers (libbitsandbytes
-     * alternating with another spinning pool: 2.7 to 7.6 times slower).
+     * The OpenMP runtime, told before it is loaded that idle threads sleep: spinning ones fight with the Java workers
+     * (libbitsandbytes alternating with another spinning pool: 2.7 to 7.6 times slower).
      *
      * @throws NativeException if it cannot be opened; a later call tries again
      */
@@ -108,7 +109,8 @@ public final class Natives {
         String file = Library.GOMP.file;
         Optional<SymbolLookup> loaded = DynamicLoader.loaded(file);
         if (loaded.isPresent()) {
-            // The loader will give the libraries this one, whatever lies beside them: settings made in a second one would not reach them
+            // The loader will give the libraries this one, whatever lies beside them: settings made in a second one
+            // would not reach them
             LibrarySymbols.of(file).opened(file, loaded.get());
             return new Opened(file, file);
         }

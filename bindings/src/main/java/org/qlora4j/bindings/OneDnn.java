@@ -9,8 +9,8 @@ import org.qlora4j.bindings.generated.dnnl.dnnl_h;
 import org.qlora4j.bindings.symbols.LibrarySymbols;
 
 /**
- * oneDNN's matrix products, on raw addresses: sizes are checked here, addresses and lifetimes are the caller's. Thread-safe; each
- * calling thread works alone once it said so.
+ * oneDNN's matrix products, on raw addresses: sizes are checked here, addresses and lifetimes are the caller's.
+ * Thread-safe; each calling thread works alone once it said so.
  *
  * @see <a href="https://uxlfoundation.github.io/oneDNN/dev_guide_matmul.html">oneDNN's guide</a>
  */
@@ -69,7 +69,10 @@ public final class OneDnn {
         return Cpu.BF16;
     }
 
-    /** Makes every OpenMP region the calling thread enters run on that thread alone; per thread, so each worker calls it once. */
+    /**
+     * Makes every OpenMP region the calling thread enters run on that thread alone; per thread, so each worker calls it
+     * once.
+     */
     public static void oneThreadForThisThread() {
         require();
         try {
@@ -156,7 +159,8 @@ public final class OneDnn {
             throw wrong("gemmBf16", transA, transB, m, n, k, aAddress, lda, bAddress, ldb, cAddress, ldc);
         }
         if (!hasBf16Gemm()) {
-            throw new IllegalStateException("gemmBf16 needs a CPU with AVX-512 bf16; ask hasBf16Gemm() first and use sgemm otherwise");
+            throw new IllegalStateException(
+                    "gemmBf16 needs a CPU with AVX-512 bf16; ask hasBf16Gemm() first and use sgemm otherwise");
         }
         int status = dnnl_h.dnnl_gemm_bf16bf16f32(
                 transA ? (byte) 'T' : (byte) 'N',
@@ -180,15 +184,40 @@ public final class OneDnn {
     }
 
     private static IllegalArgumentException wrong(
-            String function, boolean transA, boolean transB, long m, long n, long k, long a, long lda, long b, long ldb, long c, long ldc) {
+            String function,
+            boolean transA,
+            boolean transB,
+            long m,
+            long n,
+            long k,
+            long a,
+            long lda,
+            long b,
+            long ldb,
+            long c,
+            long ldc) {
         String reason = m < 1 || n < 1 || k < 1
                 ? "sizes must be at least 1"
                 : a == 0 || b == 0 || c == 0
                         ? "an address is 0"
-                        : "leading dimensions must be at least " + (transA ? m : k) + ", " + (transB ? k : n) + ", " + n;
-        return new IllegalArgumentException("%s: %s; got m %d, n %d, k %d, lda %d%s, ldb %d%s, ldc %d, addresses %#x, %#x, %#x"
-                .formatted(
-                        function, reason, m, n, k, lda, transA ? " (A transposed)" : "", ldb, transB ? " (B transposed)" : "", ldc, a, b, c));
+                        : "leading dimensions must be at least " + (transA ? m : k) + ", " + (transB ? k : n) + ", "
+                                + n;
+        return new IllegalArgumentException(
+                "%s: %s; got m %d, n %d, k %d, lda %d%s, ldb %d%s, ldc %d, addresses %#x, %#x, %#x"
+                        .formatted(
+                                function,
+                                reason,
+                                m,
+                                n,
+                                k,
+                                lda,
+                                transA ? " (A transposed)" : "",
+                                ldb,
+                                transB ? " (B transposed)" : "",
+                                ldc,
+                                a,
+                                b,
+                                c));
     }
 
     private static void check(String function, int status) {
@@ -200,8 +229,17 @@ public final class OneDnn {
     /** Names of {@code dnnl_status_t}, oneDNN 3.13. */
     static String statusName(int status) {
         String[] names = {
-            "success", "out of memory", "invalid arguments", "unimplemented", "last implementation reached", "runtime error", "not required",
-            "invalid graph", "invalid graph operation", "invalid shape", "invalid data type"
+            "success",
+            "out of memory",
+            "invalid arguments",
+            "unimplemented",
+            "last implementation reached",
+            "runtime error",
+            "not required",
+            "invalid graph",
+            "invalid graph operation",
+            "invalid shape",
+            "invalid data type"
         };
         return status >= 0 && status < names.length ? names[status] : "a status that oneDNN 3.13 does not know";
     }

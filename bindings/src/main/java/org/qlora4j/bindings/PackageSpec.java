@@ -11,10 +11,17 @@ import java.util.List;
  * @param bytes its size
  * @param sha256 its SHA-256, in hex
  * @param folderName the folder in the cache where the unpacked files lie, all in one level
- * @param members paths inside the file that are unpacked; {@code *} stands for any characters but a slash. The first one is plain
+ * @param members paths inside the file that are unpacked; {@code *} stands for any characters but a slash. The first
+ *     one is plain
  */
 record PackageSpec(
-        Client client, String coordinates, String fileName, long bytes, String sha256, String folderName, List<String> members) {
+        Client client,
+        String coordinates,
+        String fileName,
+        long bytes,
+        String sha256,
+        String folderName,
+        List<String> members) {
     /** Ordinary package clients. */
     enum Client {
         PIP("pip"),
@@ -36,10 +43,15 @@ record PackageSpec(
 
     /** The names of the unpacked files that must be there. */
     List<String> unpackedNames() {
-        return members.stream().filter(m -> !m.contains("*")).map(PackageSpec::lastName).toList();
+        return members.stream()
+                .filter(m -> !m.contains("*"))
+                .map(PackageSpec::lastName)
+                .toList();
     }
 
-    /** The part of a path inside the file after the last slash: an entry cannot leave the folder it is unpacked into. */
+    /**
+     * The part of a path inside the file after the last slash: an entry cannot leave the folder it is unpacked into.
+     */
     static String lastName(String member) {
         return member.substring(member.lastIndexOf('/') + 1);
     }

@@ -19,9 +19,22 @@ import org.qlora4j.bindings.BitsAndBytes.FourBit;
 class BitsAndBytesTest {
     /** As bitsandbytes' functional.py lists them. */
     private static final float[] NF4 = {
-        -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f,
-        -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
-        0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f
+        -1.0f,
+        -0.6961928009986877f,
+        -0.5250730514526367f,
+        -0.39491748809814453f,
+        -0.28444138169288635f,
+        -0.18477343022823334f,
+        -0.09105003625154495f,
+        0.0f,
+        0.07958029955625534f,
+        0.16093020141124725f,
+        0.24611230194568634f,
+        0.33791524171829224f,
+        0.44070982933044434f,
+        0.5626170039176941f,
+        0.7229568362236023f,
+        1.0f
     };
 
     /** Twelfths, as bitsandbytes' functional.py lists them; the upper eight codes are the negatives. */
@@ -75,7 +88,8 @@ class BitsAndBytesTest {
                 float found = out.getAtIndex(ValueLayout.JAVA_FLOAT, i);
                 // FP4's table in the library is rounded from decimal text
                 assertEquals(expected, found, type == FourBit.NF4 ? 0 : 2e-7f, "element " + i);
-                assertEquals(RealNatives.toBf16(found), out16.getAtIndex(ValueLayout.JAVA_SHORT, i), "bf16 element " + i);
+                assertEquals(
+                        RealNatives.toBf16(found), out16.getAtIndex(ValueLayout.JAVA_SHORT, i), "bf16 element " + i);
             }
         }
     }
@@ -100,7 +114,13 @@ class BitsAndBytesTest {
             MemorySegment absmax = arena.allocate(4L * blocks, 64);
             MemorySegment q = arena.allocate(n, 64);
             MemorySegment back = arena.allocate(4L * n, 64);
-            BitsAndBytes.quantize8Bit(code.address(), RealNatives.floats(arena, x).address(), absmax.address(), q.address(), blockSize, n);
+            BitsAndBytes.quantize8Bit(
+                    code.address(),
+                    RealNatives.floats(arena, x).address(),
+                    absmax.address(),
+                    q.address(),
+                    blockSize,
+                    n);
             BitsAndBytes.dequantize8Bit(code.address(), q.address(), absmax.address(), back.address(), blockSize, n);
             assertEquals(3, absmax.getAtIndex(ValueLayout.JAVA_FLOAT, 0));
             for (int i = 0; i < n; i++) {
@@ -140,16 +160,20 @@ class BitsAndBytesTest {
                 for (int col = 0; col < k; col++) {
                     long at = (row / 32L * (k / 2) + col / 2) * 32 + (row % 16) * 2L + col % 2;
                     int shift = row % 32 < 16 ? 0 : 4;
-                    w.set(ValueLayout.JAVA_BYTE, at, (byte) (w.get(ValueLayout.JAVA_BYTE, at) | codes[row * k + col] << shift & 15 << shift));
+                    w.set(ValueLayout.JAVA_BYTE, at, (byte)
+                            (w.get(ValueLayout.JAVA_BYTE, at) | codes[row * k + col] << shift & 15 << shift));
                 }
             }
             MemorySegment out = arena.allocate(2L * m * n, 64);
             if (!BitsAndBytes.hasAvx512Bf16()) {
-                assertThrows(IllegalStateException.class, () -> BitsAndBytes.gemvNf4Bf16(
-                        m, n, k, x16.address(), w.address(), absmax.address(), out.address(), blockSize, k, n));
+                assertThrows(
+                        IllegalStateException.class,
+                        () -> BitsAndBytes.gemvNf4Bf16(
+                                m, n, k, x16.address(), w.address(), absmax.address(), out.address(), blockSize, k, n));
                 return;
             }
-            BitsAndBytes.gemvNf4Bf16(m, n, k, x16.address(), w.address(), absmax.address(), out.address(), blockSize, k, n);
+            BitsAndBytes.gemvNf4Bf16(
+                    m, n, k, x16.address(), w.address(), absmax.address(), out.address(), blockSize, k, n);
             for (int i = 0; i < m; i++) {
                 for (int row = 0; row < n; row++) {
                     double sum = 0;
@@ -192,21 +216,27 @@ class BitsAndBytesTest {
     void refusesWrongArgumentsBeforeTheCall(int blockSize, long n, long address, String reason) {
         for (FourBit type : FourBit.values()) {
             IllegalArgumentException refused = assertThrows(
-                    IllegalArgumentException.class, () -> BitsAndBytes.dequantize4Bit(type, address, 64, 64, blockSize, n));
+                    IllegalArgumentException.class,
+                    () -> BitsAndBytes.dequantize4Bit(type, address, 64, 64, blockSize, n));
             assertSays(refused, reason);
             assertThrows(
-                    IllegalArgumentException.class, () -> BitsAndBytes.dequantize4BitToBf16(type, 64, 64, address, blockSize, n));
+                    IllegalArgumentException.class,
+                    () -> BitsAndBytes.dequantize4BitToBf16(type, 64, 64, address, blockSize, n));
         }
     }
 
     @ParameterizedTest
     @CsvSource({
-        "16, 64, 64, 64, n must be a multiple of 32", "32, 96, 96, 32, one of the block size", "32, 64, 63, 32, xStride",
-        "32, 64, 65, 32, xStride", "32, 64, 64, 31, outStride"
+        "16, 64, 64, 64, n must be a multiple of 32",
+        "32, 96, 96, 32, one of the block size",
+        "32, 64, 63, 32, xStride",
+        "32, 64, 65, 32, xStride",
+        "32, 64, 64, 31, outStride"
     })
     void gemvRefusesWhatWouldAbortTheProcess(long n, long k, long xStride, long outStride, String reason) {
         IllegalArgumentException refused = assertThrows(
-                IllegalArgumentException.class, () -> BitsAndBytes.gemvNf4Bf16(1, n, k, 64, 64, 64, 64, 64, xStride, outStride));
+                IllegalArgumentException.class,
+                () -> BitsAndBytes.gemvNf4Bf16(1, n, k, 64, 64, 64, 64, 64, xStride, outStride));
         assertSays(refused, reason);
     }
 

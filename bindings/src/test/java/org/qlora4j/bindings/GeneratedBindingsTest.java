@@ -80,8 +80,8 @@ class GeneratedBindingsTest {
     @MethodSource("bindings")
     void everyFunctionIsExported(Binding binding) throws ReflectiveOperationException {
         for (String function : binding.functions()) {
-            MemorySegment address =
-                    (MemorySegment) binding.generated().getMethod(function + "$address").invoke(null);
+            MemorySegment address = (MemorySegment)
+                    binding.generated().getMethod(function + "$address").invoke(null);
             assertNotEquals(0, address.address(), function);
         }
     }
@@ -91,7 +91,8 @@ class GeneratedBindingsTest {
     void everySignatureIsTheHeaders(Binding binding) throws IOException, ReflectiveOperationException {
         String header = binding.text(".h").replaceAll("(?s)/\\*.*?\\*/", "");
         for (String function : binding.functions()) {
-            Matcher declaration = Pattern.compile("(?m)^([a-z][\\w ]*[ *])" + function + "\\(([^)]*)\\);").matcher(header);
+            Matcher declaration = Pattern.compile("(?m)^([a-z][\\w ]*[ *])" + function + "\\(([^)]*)\\);")
+                    .matcher(header);
             assertTrue(declaration.find(), function + " is not declared in " + binding + ".h");
             FunctionDescriptor found = (FunctionDescriptor)
                     binding.generated().getMethod(function + "$descriptor").invoke(null);
@@ -108,7 +109,9 @@ class GeneratedBindingsTest {
             }
         }
         MemoryLayout[] array = layouts.toArray(MemoryLayout[]::new);
-        return result.strip().equals("void") ? FunctionDescriptor.ofVoid(array) : FunctionDescriptor.of(layout(result), array);
+        return result.strip().equals("void")
+                ? FunctionDescriptor.ofVoid(array)
+                : FunctionDescriptor.of(layout(result), array);
     }
 
     /** The System V ABI of x86-64. */
@@ -128,8 +131,9 @@ class GeneratedBindingsTest {
 
     /** Without names and the layouts that pointers point to. */
     private static FunctionDescriptor erase(FunctionDescriptor found) {
-        MemoryLayout[] parameters =
-                found.argumentLayouts().stream().map(GeneratedBindingsTest::erase).toArray(MemoryLayout[]::new);
+        MemoryLayout[] parameters = found.argumentLayouts().stream()
+                .map(GeneratedBindingsTest::erase)
+                .toArray(MemoryLayout[]::new);
         return found.returnLayout()
                 .map(result -> FunctionDescriptor.of(erase(result), parameters))
                 .orElseGet(() -> FunctionDescriptor.ofVoid(parameters));

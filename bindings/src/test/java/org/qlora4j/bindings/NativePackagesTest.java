@@ -24,7 +24,10 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/** With a small package and a package client that is a shell script; the real ones are fetched by the tests that call the libraries. */
+/**
+ * With a small package and a package client that is a shell script; the real ones are fetched by the tests that call
+ * the libraries.
+ */
 class NativePackagesTest {
     private static final String WHEEL = "demo-1.0-py3-none-any.whl";
 
@@ -45,7 +48,12 @@ class NativePackagesTest {
         bin = Files.createDirectory(folder.resolve("bin"));
         calls = folder.resolve("calls");
         try (ZipOutputStream zip = new ZipOutputStream(Files.newOutputStream(registry.resolve(WHEEL)))) {
-            for (String name : List.of("demo/libdemo.so", "demo/libdemo_cuda1.so", "demo/libdemo_cuda2.so", "demo/sub/libdemo_cuda3.so", "demo/big.py")) {
+            for (String name : List.of(
+                    "demo/libdemo.so",
+                    "demo/libdemo_cuda1.so",
+                    "demo/libdemo_cuda2.so",
+                    "demo/sub/libdemo_cuda3.so",
+                    "demo/big.py")) {
                 zip.putNextEntry(new ZipEntry(name));
                 zip.write(name.getBytes());
                 zip.closeEntry();
@@ -56,22 +64,27 @@ class NativePackagesTest {
 
     private PackageSpec spec(PackageSpec.Client client) {
         return new PackageSpec(
-                client, "demo==1.0", WHEEL, Long.MAX_VALUE, sha256, "demo-1.0", List.of("demo/libdemo.so", "demo/libdemo_cuda*.so"));
+                client,
+                "demo==1.0",
+                WHEEL,
+                Long.MAX_VALUE,
+                sha256,
+                "demo-1.0",
+                List.of("demo/libdemo.so", "demo/libdemo_cuda*.so"));
     }
 
-    /** A client that answers to --version and otherwise copies the wheel to the folder after --dest, or fails as told. */
+    /**
+     * A client that answers to --version and otherwise copies the wheel to the folder after --dest, or fails as told.
+     */
     private void installClient(String name, String whenAsked) throws IOException {
         Path script = bin.resolve(name);
-        Files.writeString(
-                script,
-                """
+        Files.writeString(script, """
                 #!/bin/sh
                 case "$*" in *--version*) exit 0;; esac
                 echo "$0 $*" >> '%s'
                 for a in "$@"; do case "$a" in -DoutputDirectory=*) dest="${a#*=}";; esac; [ "$previous" = --dest ] && dest="$a"; previous="$a"; done
                 %s
-                """
-                        .formatted(calls, whenAsked));
+                """.formatted(calls, whenAsked));
         assertTrue(script.toFile().setExecutable(true));
     }
 
@@ -130,7 +143,8 @@ class NativePackagesTest {
     void withoutTheClientOneSentenceSaysWhatToBring(PackageSpec.Client client) {
         NativeException e = assertThrows(NativeException.class, () -> fetcher().ensure(spec(client), said::add));
         assertEquals(
-                "demo==1.0: " + client.command + " is not on the PATH or does not run; put the file " + WHEEL + " (SHA-256 " + sha256
+                "demo==1.0: " + client.command + " is not on the PATH or does not run; put the file " + WHEEL
+                        + " (SHA-256 " + sha256
                         + "), or libdemo.so out of it, into a folder DIR and name that folder with --natives DIR, -Dqlora4j.natives=DIR or"
                         + " QLORA4J_NATIVES=DIR",
                 e.getMessage());
@@ -188,7 +202,8 @@ class NativePackagesTest {
         Files.createDirectory(cache.resolve("demo-1.0.part123"));
         fetcher().ensure(spec(PackageSpec.Client.PIP), said::add);
         assertTrue(Files.isRegularFile(found.resolve("libdemo.so")));
-        assertFalse(Files.exists(cache.resolve("demo-1.0.part123")), "what a killed process left behind stays for ever");
+        assertFalse(
+                Files.exists(cache.resolve("demo-1.0.part123")), "what a killed process left behind stays for ever");
     }
 
     @Test

@@ -43,8 +43,8 @@ class NativesTest {
     @Test
     void unknownFileNamesEveryPathTried() throws IOException {
         Path second = Files.createDirectory(folder.resolve("second"));
-        NativeException e = refused(
-                "libqlora4j_nowhere.so", List.of(), place(true), new Place(second, "the second place", false));
+        NativeException e =
+                refused("libqlora4j_nowhere.so", List.of(), place(true), new Place(second, "the second place", false));
         assertSays(
                 e,
                 folder.resolve("libqlora4j_nowhere.so") + ": no such file (this test)",
@@ -70,15 +70,20 @@ class NativesTest {
     @Test
     void damagedFileIsNamedWithTheLoadersReason() throws IOException {
         Files.writeString(folder.resolve("libqlora4j_damaged.so"), "This is no library. ".repeat(200));
-        assertSays(refused("libqlora4j_damaged.so", List.of(), place(false)), "libqlora4j_damaged.so: invalid ELF header");
+        assertSays(
+                refused("libqlora4j_damaged.so", List.of(), place(false)), "libqlora4j_damaged.so: invalid ELF header");
     }
 
     @Test
     void missingFunctionIsNamed() throws IOException {
-        Files.copy(RealNatives.bitsandbytes().resolve("libbitsandbytes_cpu.so"), folder.resolve("libqlora4j_symbol.so"));
+        Files.copy(
+                RealNatives.bitsandbytes().resolve("libbitsandbytes_cpu.so"), folder.resolve("libqlora4j_symbol.so"));
         NativeException e =
                 refused("libqlora4j_symbol.so", List.of("has_avx512f_cpu", "cquantize_everything"), place(false));
-        assertSays(e, folder.resolve("libqlora4j_symbol.so") + ": it is of another version or build, it does not export cquantize_everything");
+        assertSays(
+                e,
+                folder.resolve("libqlora4j_symbol.so")
+                        + ": it is of another version or build, it does not export cquantize_everything");
         assertFalse(Messages.of(e).contains("has_avx512f_cpu"), Messages.of(e));
     }
 
@@ -91,7 +96,8 @@ class NativesTest {
         assertSays(refused("libqlora4j_named.so", List.of(), place(true), second), "invalid ELF header");
         assertEquals(
                 good.resolve("libqlora4j_named.so").toString(),
-                Natives.open("a library", "libqlora4j_named.so", List.of(), List.of(place(false), second)).path());
+                Natives.open("a library", "libqlora4j_named.so", List.of(), List.of(place(false), second))
+                        .path());
     }
 
     @Test
@@ -104,7 +110,8 @@ class NativesTest {
         Files.copy(RealNatives.bitsandbytes().resolve("libbitsandbytes_cpu.so"), folder.resolve("libqlora4j_later.so"));
         Natives.open("a library", "libqlora4j_later.so", List.of("has_avx512f_cpu"), List.of(place(true)));
         assertTrue(symbols.has("has_avx512f_cpu"));
-        UnsatisfiedLinkError missing = assertThrows(UnsatisfiedLinkError.class, () -> symbols.find("cquantize_everything"));
+        UnsatisfiedLinkError missing =
+                assertThrows(UnsatisfiedLinkError.class, () -> symbols.find("cquantize_everything"));
         assertSays(missing, folder.resolve("libqlora4j_later.so") + " does not export cquantize_everything");
     }
 
@@ -144,7 +151,9 @@ class NativesTest {
                             linker.defaultLookup().find("getenv").orElseThrow(),
                             FunctionDescriptor.of(ValueLayout.ADDRESS, ValueLayout.ADDRESS))
                     .invokeExact(arena.allocateFrom(name));
-            return value.equals(MemorySegment.NULL) ? null : value.reinterpret(Long.MAX_VALUE).getString(0);
+            return value.equals(MemorySegment.NULL)
+                    ? null
+                    : value.reinterpret(Long.MAX_VALUE).getString(0);
         } catch (Throwable e) {
             throw new AssertionError(e);
         }
@@ -155,7 +164,8 @@ class NativesTest {
     void otherSystemsGetOneSentence(String os, String arch) {
         NativeException e = assertThrows(NativeException.class, () -> DynamicLoader.requirePlatform(os, arch));
         assertEquals(
-                "qlora4j: its native libraries run on Linux x86-64 with glibc only, and this is " + os + " " + arch, e.getMessage());
+                "qlora4j: its native libraries run on Linux x86-64 with glibc only, and this is " + os + " " + arch,
+                e.getMessage());
         DynamicLoader.requirePlatform("Linux", "amd64");
     }
 

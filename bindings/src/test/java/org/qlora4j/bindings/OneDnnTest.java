@@ -106,7 +106,8 @@ class OneDnnTest {
         "false, true, 1, 96, 64, 0, 1, 0",
         "false, true, 64, 8, 130, 0, 1, 0",
     })
-    void sgemmEqualsThePlainLoop(boolean transA, boolean transB, int m, int n, int k, int pad, float alpha, float beta) {
+    void sgemmEqualsThePlainLoop(
+            boolean transA, boolean transB, int m, int n, int k, int pad, float alpha, float beta) {
         Case t = new Case(transA, transB, m, n, k, pad, alpha, beta);
         float[] a = t.a();
         float[] b = t.b();
@@ -114,8 +115,19 @@ class OneDnnTest {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment c = RealNatives.floats(arena, old);
             OneDnn.sgemm(
-                    transA, transB, m, n, k, alpha, RealNatives.floats(arena, a).address(), t.lda(),
-                    RealNatives.floats(arena, b).address(), t.ldb(), beta, c.address(), t.ldc());
+                    transA,
+                    transB,
+                    m,
+                    n,
+                    k,
+                    alpha,
+                    RealNatives.floats(arena, a).address(),
+                    t.lda(),
+                    RealNatives.floats(arena, b).address(),
+                    t.ldb(),
+                    beta,
+                    c.address(),
+                    t.ldc());
             t.check(t.expected(a, b, old), c);
         }
     }
@@ -138,11 +150,38 @@ class OneDnnTest {
             MemorySegment b16 = round(arena, b);
             MemorySegment c = RealNatives.floats(arena, old);
             if (!OneDnn.hasBf16Gemm()) {
-                assertThrows(IllegalStateException.class, () -> OneDnn.gemmBf16(
-                        transA, transB, m, n, k, alpha, a16.address(), t.lda(), b16.address(), t.ldb(), beta, c.address(), t.ldc()));
+                assertThrows(
+                        IllegalStateException.class,
+                        () -> OneDnn.gemmBf16(
+                                transA,
+                                transB,
+                                m,
+                                n,
+                                k,
+                                alpha,
+                                a16.address(),
+                                t.lda(),
+                                b16.address(),
+                                t.ldb(),
+                                beta,
+                                c.address(),
+                                t.ldc()));
                 return;
             }
-            OneDnn.gemmBf16(transA, transB, m, n, k, alpha, a16.address(), t.lda(), b16.address(), t.ldb(), beta, c.address(), t.ldc());
+            OneDnn.gemmBf16(
+                    transA,
+                    transB,
+                    m,
+                    n,
+                    k,
+                    alpha,
+                    a16.address(),
+                    t.lda(),
+                    b16.address(),
+                    t.ldb(),
+                    beta,
+                    c.address(),
+                    t.ldc());
             t.check(t.expected(a, b, old), c);
         }
     }
@@ -168,7 +207,8 @@ class OneDnnTest {
         "2, 3, 4, 4, 4, 2, 64, 'leading dimensions must be at least 4, 4, 3'",
         "2, 3, 4, 4, 4, 3, 0, an address is 0",
     })
-    void refusesWrongSizesBeforeTheCall(long m, long n, long k, long lda, long ldb, long ldc, long address, String reason) {
+    void refusesWrongSizesBeforeTheCall(
+            long m, long n, long k, long lda, long ldb, long ldc, long address, String reason) {
         IllegalArgumentException refused = assertThrows(
                 IllegalArgumentException.class,
                 () -> OneDnn.sgemm(false, true, m, n, k, 1, address, lda, address, ldb, 0, address, ldc));

@@ -21,7 +21,8 @@ public final class Devices {
         int count = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
         return switch (name) {
             case "auto", "cpu" -> new CpuDevice(count);
-            default -> throw new IllegalArgumentException("device '" + name + "' is not supported; supported: auto, cpu");
+            default ->
+                throw new IllegalArgumentException("device '" + name + "' is not supported; supported: auto, cpu");
         };
     }
 }

@@ -19,20 +19,36 @@ final class AdapterConfigJson {
     /** PEFT shortens a long list of full names that came from all-linear to suffixes. */
     private static final int MANY_TARGETS = 20;
 
-    /** Options that change the mathematics and are not implemented: refused unless they have the value that switches them off. */
+    /**
+     * Options that change the mathematics and are not implemented: refused unless they have the value that switches
+     * them off.
+     */
     private static final List<String> OFF = List.of(
-            "use_dora", "use_qalora", "lora_bias", "fan_in_fan_out", "layer_replication", "trainable_token_indices", "target_parameters",
-            "alora_invocation_tokens", "use_bdlora", "arrow_config", "layers_pattern");
+            "use_dora",
+            "use_qalora",
+            "lora_bias",
+            "fan_in_fan_out",
+            "layer_replication",
+            "trainable_token_indices",
+            "target_parameters",
+            "alora_invocation_tokens",
+            "use_bdlora",
+            "arrow_config",
+            "layers_pattern");
 
     private AdapterConfigJson() {}
 
     static LoraConfig read(Path file, ObjectNode json) {
         if (!json.path("peft_type").asText().equals("LORA")) {
-            throw new ModelFormatException(file, "peft_type " + json.path("peft_type") + " is not supported; supported: LORA");
+            throw new ModelFormatException(
+                    file, "peft_type " + json.path("peft_type") + " is not supported; supported: LORA");
         }
         for (String key : OFF) {
             JsonNode v = json.path(key);
-            if (v.isMissingNode() || v.isNull() || v.isBoolean() && !v.booleanValue() || v.isContainerNode() && v.isEmpty()) {
+            if (v.isMissingNode()
+                    || v.isNull()
+                    || v.isBoolean() && !v.booleanValue()
+                    || v.isContainerNode() && v.isEmpty()) {
                 continue;
             }
             throw new ModelFormatException(file, key + " " + v + " is not supported; supported: off");
@@ -67,7 +83,9 @@ final class AdapterConfigJson {
             return null;
         }
         if (node.isTextual()) {
-            return node.textValue().equals("all-linear") ? new ModuleSelector.AllLinear() : new ModuleSelector.Regex(node.textValue());
+            return node.textValue().equals("all-linear")
+                    ? new ModuleSelector.AllLinear()
+                    : new ModuleSelector.Regex(node.textValue());
         }
         return new ModuleSelector.Names(strings(file, node));
     }
@@ -108,7 +126,8 @@ final class AdapterConfigJson {
         List<Integer> list = new ArrayList<>();
         for (JsonNode n : node) {
             if (!n.isIntegralNumber()) {
-                throw new ModelFormatException(file, "layers_to_transform must be an integer or a list of them, found " + node);
+                throw new ModelFormatException(
+                        file, "layers_to_transform must be an integer or a list of them, found " + node);
             }
             list.add(n.intValue());
         }

@@ -34,18 +34,24 @@ public final class AdapterFiles {
 
     private AdapterFiles() {}
 
-    /** Reads adapter_config.json of a folder. @throws ModelFormatException if it asks for something that is not supported */
+    /**
+     * Reads adapter_config.json of a folder. @throws ModelFormatException if it asks for something that is not
+     * supported
+     */
     public static LoraConfig readConfig(Path folder) {
         Path file = folder.resolve(CONFIG);
         if (!Files.isRegularFile(file)) {
-            throw new IllegalArgumentException(folder + " holds no " + CONFIG + "; expected a PEFT adapter folder, e.g. output/…/checkpoint-100");
+            throw new IllegalArgumentException(
+                    folder + " holds no " + CONFIG + "; expected a PEFT adapter folder, e.g. output/…/checkpoint-100");
         }
         return AdapterConfigJson.read(file, ModelSource.readObject(file));
     }
 
     /** The base model named in adapter_config.json; empty if none is. */
     public static String baseModel(Path folder) {
-        return ModelSource.readObject(folder.resolve(CONFIG)).path("base_model_name_or_path").asText("");
+        return ModelSource.readObject(folder.resolve(CONFIG))
+                .path("base_model_name_or_path")
+                .asText("");
     }
 
     /**
@@ -63,14 +69,19 @@ public final class AdapterFiles {
                 missing.removeAll(file.names());
                 TreeSet<String> extra = new TreeSet<>(file.names());
                 extra.removeAll(parameters.keySet());
-                throw new ModelFormatException(folder.resolve(WEIGHTS), "does not fit the model and " + CONFIG + ": missing " + few(missing) + ", not expected "
-                        + few(extra));
+                throw new ModelFormatException(
+                        folder.resolve(WEIGHTS),
+                        "does not fit the model and " + CONFIG + ": missing " + few(missing) + ", not expected "
+                                + few(extra));
             }
             for (Parameter p : parameters.values()) {
                 StoredTensor t = file.get(p.name());
-                if (!t.shape().equals(List.of((long) p.value().rows(), (long) p.value().cols()))) {
-                    throw new ModelFormatException(folder.resolve(WEIGHTS), "tensor '" + p.name() + "' has shape " + t.shape() + ", expected ["
-                            + p.value().rows() + ", " + p.value().cols() + "]");
+                if (!t.shape().equals(List.of((long) p.value().rows(), (long)
+                        p.value().cols()))) {
+                    throw new ModelFormatException(
+                            folder.resolve(WEIGHTS),
+                            "tensor '" + p.name() + "' has shape " + t.shape() + ", expected ["
+                                    + p.value().rows() + ", " + p.value().cols() + "]");
                 }
                 float[] values = new float[(int) t.elements()];
                 file.readFloats(t, 0, values.length, values, 0);
@@ -84,7 +95,10 @@ public final class AdapterFiles {
     }
 
     private static String few(TreeSet<String> names) {
-        return names.isEmpty() ? "none" : names.size() + " (" + String.join(", ", names.stream().limit(3).toList()) + (names.size() > 3 ? ", …)" : ")");
+        return names.isEmpty()
+                ? "none"
+                : names.size() + " ("
+                        + String.join(", ", names.stream().limit(3).toList()) + (names.size() > 3 ? ", …)" : ")");
     }
 
     /**
@@ -96,7 +110,8 @@ public final class AdapterFiles {
         Device device = adapter.model().device();
         Map<String, Parameter> parameters = new TreeMap<>(adapter.byName());
         List<TensorSpec> specs = new ArrayList<>();
-        parameters.forEach((name, p) -> specs.add(TensorSpec.of(name, DType.F32, p.value().rows(), p.value().cols())));
+        parameters.forEach((name, p) -> specs.add(
+                TensorSpec.of(name, DType.F32, p.value().rows(), p.value().cols())));
         Path weights = folder.resolve(WEIGHTS);
         SafetensorsWriter.write(weights, specs, (spec, sink) -> {
             float[] values = values(device, parameter(parameters, spec.name()));
@@ -109,8 +124,8 @@ public final class AdapterFiles {
                 float[] found = new float[expected.length];
                 file.readFloats(file.get(p.name()), 0, found.length, found, 0);
                 if (!Arrays.equals(expected, found)) {
-                    throw new UncheckedIOException(new IOException(
-                            weights + ": tensor '" + p.name() + "' reads back other values than were written; the disk or its driver is faulty"));
+                    throw new UncheckedIOException(new IOException(weights + ": tensor '" + p.name()
+                            + "' reads back other values than were written; the disk or its driver is faulty"));
                 }
             }
         }

@@ -17,7 +17,9 @@ import org.qlora4j.nf4.tensor.Parameter;
 import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
 
-/** The trained part of a model: LoRA pairs on its linear layers, and layers that are trained whole. Owns its parameters. */
+/**
+ * The trained part of a model: LoRA pairs on its linear layers, and layers that are trained whole. Owns its parameters.
+ */
 public final class LoraAdapter implements AutoCloseable {
     private static final String PREFIX = "base_model.model.";
     private static final Pattern LAYER = Pattern.compile(".*?\\.layers\\.(\\d+)\\..*");
@@ -46,7 +48,8 @@ public final class LoraAdapter implements AutoCloseable {
         List<Linear> saved = savedModules(model, config);
         for (Linear linear : model.linears()) {
             if (linear.lora() != null || linear.trained() != null) {
-                throw new IllegalStateException("the model has an adapter already (on " + linear.name() + "); close it first");
+                throw new IllegalStateException(
+                        "the model has an adapter already (on " + linear.name() + "); close it first");
             }
         }
         List<TrainableParameters.Spec> specs = new ArrayList<>();
@@ -74,10 +77,12 @@ public final class LoraAdapter implements AutoCloseable {
             model.device().ops().dequantize(copy.value(), linear.frozen());
             linear.setTrained(copy);
         }
-        return new LoraAdapter(model, config, parameters, targets.stream().map(Linear::name).toList());
+        return new LoraAdapter(
+                model, config, parameters, targets.stream().map(Linear::name).toList());
     }
 
-    private static void initialize(Device device, LoraWeights weights, LoraConfig.InitWeights how, SplittableRandom random) {
+    private static void initialize(
+            Device device, LoraWeights weights, LoraConfig.InitWeights how, SplittableRandom random) {
         switch (how) {
             case TRUE -> uniform(device, weights.a().value(), random);
             case FALSE -> {
@@ -95,7 +100,10 @@ public final class LoraAdapter implements AutoCloseable {
         }
     }
 
-    /** kaiming_uniform with a = √5 is uniform in ±1/√(fan in); rounded to fp32 so that every device starts from the same values. */
+    /**
+     * kaiming_uniform with a = √5 is uniform in ±1/√(fan in); rounded to fp32 so that every device starts from the same
+     * values.
+     */
     private static void uniform(Device device, Tensor t, SplittableRandom random) {
         double bound = 1 / Math.sqrt(t.cols());
         double[] values = new double[(int) t.numel()];

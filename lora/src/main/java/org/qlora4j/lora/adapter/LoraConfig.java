@@ -39,7 +39,10 @@ public record LoraConfig(
     public enum InitWeights {
         /** {@code true}: A uniform in ±1/√in (kaiming_uniform with a = √5), B zero. */
         TRUE,
-        /** {@code false}: A as for true and B the same way, so that the adapter changes the model from the start; for tests. */
+        /**
+         * {@code false}: A as for true and B the same way, so that the adapter changes the model from the start; for
+         * tests.
+         */
         FALSE,
         /** {@code gaussian}: A normal with deviation 1/r, B zero. */
         GAUSSIAN
@@ -66,14 +69,25 @@ public record LoraConfig(
         layersToTransform = layersToTransform == null ? null : List.copyOf(layersToTransform);
         modulesToSave = Set.copyOf(modulesToSave);
         if (layersToTransform != null && targetModules instanceof ModuleSelector.Regex) {
-            throw new IllegalArgumentException("layers_to_transform cannot be combined with a regular expression in target_modules");
+            throw new IllegalArgumentException(
+                    "layers_to_transform cannot be combined with a regular expression in target_modules");
         }
     }
 
     /** LoRA on all linear layers except the output layer, everything else as PEFT's defaults. */
     public static LoraConfig allLinear(int r, double loraAlpha) {
         return new LoraConfig(
-                r, loraAlpha, 0, new ModuleSelector.AllLinear(), null, false, Map.of(), Map.of(), null, Set.of(), InitWeights.TRUE);
+                r,
+                loraAlpha,
+                0,
+                new ModuleSelector.AllLinear(),
+                null,
+                false,
+                Map.of(),
+                Map.of(),
+                null,
+                Set.of(),
+                InitWeights.TRUE);
     }
 
     /** The rank of one module. */

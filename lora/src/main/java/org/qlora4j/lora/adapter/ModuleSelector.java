@@ -56,7 +56,8 @@ public sealed interface ModuleSelector {
         try {
             return Pattern.compile(expression);
         } catch (PatternSyntaxException e) {
-            throw new IllegalArgumentException("'" + expression + "' is not a regular expression: " + e.getDescription(), e);
+            throw new IllegalArgumentException(
+                    "'" + expression + "' is not a regular expression: " + e.getDescription(), e);
         }
     }
 

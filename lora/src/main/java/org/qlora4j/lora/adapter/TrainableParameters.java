@@ -8,8 +8,8 @@ import org.qlora4j.nf4.tensor.Parameter;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * All trained matrices in one flat buffer, their gradients in a second one. So the global norm is one reduction, the optimizer one
- * call, and paging and 8-bit states work at small ranks too.
+ * All trained matrices in one flat buffer, their gradients in a second one. So the global norm is one reduction, the
+ * optimizer one call, and paging and 8-bit states work at small ranks too.
  */
 public final class TrainableParameters implements AutoCloseable {
     /** Every matrix starts at a multiple of this: one block of the 8-bit optimizers, 1 KiB in fp32. */
@@ -35,8 +35,8 @@ public final class TrainableParameters implements AutoCloseable {
             padded = Math.addExact(padded, padded(spec));
         }
         if (padded > Integer.MAX_VALUE) {
-            throw new IllegalArgumentException(
-                    "too many trained parameters: " + padded + " with padding, at most " + Integer.MAX_VALUE + "; lower the rank");
+            throw new IllegalArgumentException("too many trained parameters: " + padded + " with padding, at most "
+                    + Integer.MAX_VALUE + "; lower the rank");
         }
         scope = device.newScope();
         values = scope.newTensor(1, (int) padded);

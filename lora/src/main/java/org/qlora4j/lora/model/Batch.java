@@ -5,8 +5,9 @@ import java.util.List;
 /**
  * Rows of token ids with labels, laid one behind the other without padding.
  *
- * <p>The label at position t is the token that position t itself holds or {@link #IGNORED}; the logits at t−1 are trained on it, so
- * the first label of a row never counts. Which tokens are trained is decided by position, never by token id.
+ * <p>The label at position t is the token that position t itself holds or {@link #IGNORED}; the logits at t−1 are
+ * trained on it, so the first label of a row never counts. Which tokens are trained is decided by position, never by
+ * token id.
  */
 public final class Batch {
     /** No loss for this token, as in torch. */
@@ -22,8 +23,8 @@ public final class Batch {
     public record Row(int[] ids, int[] labels) {
         public Row {
             if (ids.length == 0 || ids.length != labels.length) {
-                throw new IllegalArgumentException(
-                        "a row needs as many labels as ids and at least one; got " + ids.length + " ids and " + labels.length + " labels");
+                throw new IllegalArgumentException("a row needs as many labels as ids and at least one; got "
+                        + ids.length + " ids and " + labels.length + " labels");
             }
         }
 

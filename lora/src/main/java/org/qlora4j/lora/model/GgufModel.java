@@ -19,8 +19,8 @@ import org.qlora4j.nf4.file.StoredTensor;
 import org.qlora4j.nf4.file.TensorFiles;
 
 /**
- * A Llama model in GGUF under Hugging Face's names. llama.cpp stores the rows of q and k so that rotary pairs lie side by side; they are put
- * back into halves here.
+ * A Llama model in GGUF under Hugging Face's names. llama.cpp stores the rows of q and k so that rotary pairs lie side
+ * by side; they are put back into halves here.
  */
 final class GgufModel implements TensorFiles {
     private static final Pattern BLOCK = Pattern.compile("blk\\.(\\d{1,5})\\.([a-z_]+)\\.(weight|bias)");
@@ -72,8 +72,8 @@ final class GgufModel implements TensorFiles {
     static ObjectNode config(Gguf gguf) {
         Object architecture = gguf.metadata().get("general.architecture");
         if (!"llama".equals(architecture)) {
-            throw new UnsupportedModelException(
-                    gguf.location() + ": architecture '" + architecture + "' is not supported in GGUF; supported: llama");
+            throw new UnsupportedModelException(gguf.location() + ": architecture '" + architecture
+                    + "' is not supported in GGUF; supported: llama");
         }
         ObjectNode json = JsonNodeFactory.instance.objectNode();
         json.putArray("architectures").add("LlamaForCausalLM");
@@ -93,14 +93,17 @@ final class GgufModel implements TensorFiles {
         json.put("rope_theta", decimal(gguf, "llama.rope.freq_base", 10000));
         if (gguf.find("rope_freqs.weight").isPresent()) {
             throw new UnsupportedModelException(
-                    gguf.location() + ": scaled rotary frequencies (rope_freqs.weight) are not supported in GGUF; use the Hugging Face folder");
+                    gguf.location()
+                            + ": scaled rotary frequencies (rope_freqs.weight) are not supported in GGUF; use the Hugging Face folder");
         }
         Object scaling = gguf.metadata().getOrDefault("llama.rope.scaling.type", "none");
         if ("linear".equals(scaling)) {
-            json.putObject("rope_scaling").put("rope_type", "linear").put("factor", decimal(gguf, "llama.rope.scaling.factor", 1));
+            json.putObject("rope_scaling")
+                    .put("rope_type", "linear")
+                    .put("factor", decimal(gguf, "llama.rope.scaling.factor", 1));
         } else if (!"none".equals(scaling)) {
-            throw new UnsupportedModelException(
-                    gguf.location() + ": llama.rope.scaling.type '" + scaling + "' is not supported; supported: none, linear");
+            throw new UnsupportedModelException(gguf.location() + ": llama.rope.scaling.type '" + scaling
+                    + "' is not supported; supported: none, linear");
         }
         json.put("attention_bias", gguf.find("blk.0.attn_q.bias").isPresent());
         json.put("mlp_bias", gguf.find("blk.0.ffn_gate.bias").isPresent());
@@ -121,7 +124,8 @@ final class GgufModel implements TensorFiles {
     private static int integer(Gguf gguf, String key) {
         Object value = gguf.metadata().get(key);
         if (!(value instanceof Long v) || v < 0 || v > Integer.MAX_VALUE) {
-            throw new ModelFormatException(gguf.location(), "metadata '" + key + "' must be an integer, found " + value);
+            throw new ModelFormatException(
+                    gguf.location(), "metadata '" + key + "' must be an integer, found " + value);
         }
         return v.intValue();
     }
@@ -166,7 +170,8 @@ final class GgufModel implements TensorFiles {
         }
         int rowLength = t.rank() == 1 ? 1 : Math.toIntExact(t.dim(1));
         if (firstElement % rowLength != 0 || count % rowLength != 0) {
-            throw new IllegalArgumentException("tensor '" + t.name() + "' is read in whole rows of " + rowLength + " only");
+            throw new IllegalArgumentException(
+                    "tensor '" + t.name() + "' is read in whole rows of " + rowLength + " only");
         }
         for (int r = 0; r < count / rowLength; r++) {
             long row = firstElement / rowLength + r;
@@ -198,7 +203,8 @@ final class GgufModel implements TensorFiles {
 
     private void refuseInterleaved(StoredTensor t) {
         if (isInterleaved(t)) {
-            throw new IllegalArgumentException("tensor '" + t.name() + "' has its rows in llama.cpp's order; read it as floats");
+            throw new IllegalArgumentException(
+                    "tensor '" + t.name() + "' has its rows in llama.cpp's order; read it as floats");
         }
     }
 

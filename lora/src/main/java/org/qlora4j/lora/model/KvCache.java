@@ -6,7 +6,10 @@ import org.qlora4j.nf4.device.Ops;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.Tensor;
 
-/** Rotated keys and values of the tokens of one sequence, for each layer; its memory belongs to the scope it was made in. */
+/**
+ * Rotated keys and values of the tokens of one sequence, for each layer; its memory belongs to the scope it was made
+ * in.
+ */
 public final class KvCache {
     private final List<Layer> layers = new ArrayList<>();
     private final int capacity;

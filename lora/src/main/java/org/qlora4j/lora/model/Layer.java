@@ -23,8 +23,7 @@ final class Layer {
      * @param y [N, C]; null to recompute only what backward needs
      * @param x [N, C]
      */
-    Saved forward(
-            @Nullable Tensor y, Tensor x, Sequences sequences, KvCache.@Nullable Layer cache, Step step) {
+    Saved forward(@Nullable Tensor y, Tensor x, Sequences sequences, KvCache.@Nullable Layer cache, Step step) {
         Tensor middle = step.newTensor(x.rows(), x.cols());
         AttentionBlock.Saved a = attention.forward(middle, x, sequences, cache, step);
         return new Saved(a, mlp.forward(y, middle, step));

@@ -89,7 +89,8 @@ public final class Linear {
      * @param x [N, in]
      * @return u = drop(x)·Aᵀ [N, rank], which backward needs; null without LoRA
      */
-    @Nullable Tensor forward(Tensor y, Tensor x, double beta, Step step) {
+    @Nullable
+    Tensor forward(Tensor y, Tensor x, double beta, Step step) {
         var ops = step.ops();
         ops.matmul(y, x, weight(), true, beta);
         if (bias != null) {
@@ -104,7 +105,8 @@ public final class Linear {
     }
 
     /** u = drop(x)·Aᵀ alone, for a recomputed block whose output nobody needs; null without LoRA. */
-    @Nullable Tensor lowRankInput(Tensor x, Step step) {
+    @Nullable
+    Tensor lowRankInput(Tensor x, Step step) {
         LoraWeights l = lora;
         if (l == null) {
             return null;

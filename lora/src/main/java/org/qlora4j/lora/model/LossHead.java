@@ -6,8 +6,8 @@ import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * Final norm, output layer and cross-entropy, for the rows that carry a label only, in chunks of rows: the logits of all tokens
- * never exist at once (512 × 49,152 fp32 would be 100 MB, for Qwen3 311 MB).
+ * Final norm, output layer and cross-entropy, for the rows that carry a label only, in chunks of rows: the logits of
+ * all tokens never exist at once (512 × 49,152 fp32 would be 100 MB, for Qwen3 311 MB).
  */
 final class LossHead {
     /** Logits of one chunk in bytes: large enough for a GEMM at full speed, small against the activations. */
@@ -35,7 +35,13 @@ final class LossHead {
      * @param labels I32 [1, L]
      */
     void losses(
-            float[] losses, @Nullable Tensor dHidden, Tensor hidden, Tensor rows, Tensor labels, double gradientScale, Step step) {
+            float[] losses,
+            @Nullable Tensor dHidden,
+            Tensor hidden,
+            Tensor rows,
+            Tensor labels,
+            double gradientScale,
+            Step step) {
         var ops = step.ops();
         int count = rows.cols();
         int width = hidden.cols();

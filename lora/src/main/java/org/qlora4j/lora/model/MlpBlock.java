@@ -3,7 +3,10 @@ package org.qlora4j.lora.model;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.tensor.Tensor;
 
-/** The feed-forward half of a layer: {@code y = x + down_proj(silu(gate_proj(h)) ⊙ up_proj(h))} with {@code h = rmsNorm(x)}. */
+/**
+ * The feed-forward half of a layer: {@code y = x + down_proj(silu(gate_proj(h)) ⊙ up_proj(h))} with {@code h =
+ * rmsNorm(x)}.
+ */
 final class MlpBlock {
     private final ModelConfig config;
     private final Tensor norm;
@@ -34,7 +37,8 @@ final class MlpBlock {
     /**
      * Forward.
      *
-     * @param y result [N, C], not x; null if only the saved values are wanted (a recomputed block needs no down projection)
+     * @param y result [N, C], not x; null if only the saved values are wanted (a recomputed block needs no down
+     *     projection)
      * @param x [N, C]
      */
     Saved forward(@Nullable Tensor y, Tensor x, Step step) {

@@ -79,7 +79,9 @@ public enum ModelFamily {
         return DType.ofTorchName(config.text("dtype", config.text("torch_dtype", "float32")));
     }
 
-    /** transformers 5: all in rope_parameters; transformers 4: rope_theta, and rope_scaling with "rope_type" or "type". */
+    /**
+     * transformers 5: all in rope_parameters; transformers 4: rope_theta, and rope_scaling with "rope_type" or "type".
+     */
     private static RopeScaling rope(ConfigJson config) {
         boolean v5 = config.has("rope_parameters");
         ConfigJson rope = config.object(v5 ? "rope_parameters" : "rope_scaling");

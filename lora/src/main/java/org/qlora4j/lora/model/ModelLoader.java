@@ -21,8 +21,9 @@ import org.qlora4j.nf4.weight.Weight;
 /**
  * Builds a {@link Transformer} from files.
  *
- * <p>Matrices are read and quantized by several threads a few ahead of the upload, so the host holds a handful of quantized matrices and
- * never the whole model in floating point. Embedding and output layer stay in floating point, as in bitsandbytes.
+ * <p>Matrices are read and quantized by several threads a few ahead of the upload, so the host holds a handful of
+ * quantized matrices and never the whole model in floating point. Embedding and output layer stay in floating point, as
+ * in bitsandbytes.
  */
 public final class ModelLoader {
     private ModelLoader() {}
@@ -37,7 +38,8 @@ public final class ModelLoader {
     public record Options(DType dtype, @Nullable Quantization quantization, int threads) {
         public Options {
             if (dtype != DType.F32 && dtype != DType.BF16 && dtype != DType.F16) {
-                throw new IllegalArgumentException("torch_dtype must be float32, bfloat16 or float16, got " + dtype.torchName());
+                throw new IllegalArgumentException(
+                        "torch_dtype must be float32, bfloat16 or float16, got " + dtype.torchName());
             }
             if (threads < 1) {
                 throw new IllegalArgumentException("threads must be at least 1, got " + threads);
@@ -54,12 +56,14 @@ public final class ModelLoader {
      * @param progress called after each matrix with the number done and the number of all
      * @return the model; it owns its weights
      */
-    public static Transformer load(ModelSource source, Device device, Options options, BiConsumer<Integer, Integer> progress) {
+    public static Transformer load(
+            ModelSource source, Device device, Options options, BiConsumer<Integer, Integer> progress) {
         ModelConfig c = source.config();
         WeightLoader loader = new WeightLoader(source.tensors(), options.dtype());
         Scope scope = device.newScope();
         try {
-            Weight embedding = loader.read("model.embed_tokens.weight", c.vocabSize(), c.hiddenSize(), null).upload(device, scope);
+            Weight embedding = loader.read("model.embed_tokens.weight", c.vocabSize(), c.hiddenSize(), null)
+                    .upload(device, scope);
             Map<String, Linear> linears = linears(loader, specs(c), device, scope, options, progress);
             Rotary rotary = new Rotary(device, scope, c);
             List<Layer> layers = new ArrayList<>();
@@ -95,7 +99,12 @@ public final class ModelLoader {
     }
 
     private static Map<String, Linear> linears(
-            WeightLoader loader, List<Spec> specs, Device device, Scope scope, Options options, BiConsumer<Integer, Integer> progress) {
+            WeightLoader loader,
+            List<Spec> specs,
+            Device device,
+            Scope scope,
+            Options options,
+            BiConsumer<Integer, Integer> progress) {
         Map<String, Linear> linears = new LinkedHashMap<>();
         try (ExecutorService pool = Executors.newFixedThreadPool(options.threads())) {
             Deque<Future<WeightLoader.Prepared>> ahead = new ArrayDeque<>();
@@ -103,8 +112,8 @@ public final class ModelLoader {
             for (int i = 0; i < specs.size(); i++) {
                 for (; next < Math.min(specs.size(), i + 2 * options.threads()); next++) {
                     Spec s = specs.get(next);
-                    ahead.add(pool.submit(
-                            () -> loader.read(s.name + ".weight", s.out, s.in, s.quantize ? options.quantization() : null)));
+                    ahead.add(pool.submit(() ->
+                            loader.read(s.name + ".weight", s.out, s.in, s.quantize ? options.quantization() : null)));
                 }
                 Spec spec = specs.get(i);
                 try {
@@ -133,7 +142,13 @@ public final class ModelLoader {
     }
 
     private static Layer layer(
-            ModelConfig c, int i, Map<String, Linear> linears, WeightLoader loader, Rotary rotary, Device device, Scope scope) {
+            ModelConfig c,
+            int i,
+            Map<String, Linear> linears,
+            WeightLoader loader,
+            Rotary rotary,
+            Device device,
+            Scope scope) {
         String p = "model.layers." + i + ".";
         Tensor inputNorm = loader.vector(device, scope, p + "input_layernorm.weight", c.hiddenSize());
         Tensor middleNorm = loader.vector(device, scope, p + "post_attention_layernorm.weight", c.hiddenSize());

@@ -13,14 +13,16 @@ import org.qlora4j.nf4.file.ModelFormatException;
 import org.qlora4j.nf4.file.TensorFiles;
 
 /**
- * A base model on disk: its tensors under Hugging Face's names, and its config.json (made from the metadata for a GGUF file).
+ * A base model on disk: its tensors under Hugging Face's names, and its config.json (made from the metadata for a GGUF
+ * file).
  *
  * @param path the folder or file that was opened
  * @param tensors the weights
  * @param configJson config.json
  * @param config what it says
  */
-public record ModelSource(Path path, TensorFiles tensors, ObjectNode configJson, ModelConfig config) implements AutoCloseable {
+public record ModelSource(Path path, TensorFiles tensors, ObjectNode configJson, ModelConfig config)
+        implements AutoCloseable {
     private static final ObjectMapper JSON = new ObjectMapper();
 
     /**
@@ -32,14 +34,16 @@ public record ModelSource(Path path, TensorFiles tensors, ObjectNode configJson,
      */
     public static ModelSource open(Path path) {
         if (!Files.exists(path)) {
-            throw new IllegalArgumentException("there is no model at " + path + ": expected a folder with config.json, or a .gguf file");
+            throw new IllegalArgumentException(
+                    "there is no model at " + path + ": expected a folder with config.json, or a .gguf file");
         }
         if (!Files.isDirectory(path)) {
             return openGguf(path);
         }
         Path file = path.resolve("config.json");
         if (!Files.isRegularFile(file)) {
-            throw new IllegalArgumentException(path + " holds no config.json; expected a Hugging Face model folder, or name a .gguf file");
+            throw new IllegalArgumentException(
+                    path + " holds no config.json; expected a Hugging Face model folder, or name a .gguf file");
         }
         ObjectNode json = readObject(file);
         ModelConfig config = ModelFamily.read(file, json);
@@ -50,7 +54,8 @@ public record ModelSource(Path path, TensorFiles tensors, ObjectNode configJson,
         TensorFiles files = TensorFiles.open(path);
         try {
             if (!(files instanceof Gguf gguf)) {
-                throw new ModelFormatException(path, "is no GGUF file; for safetensors name the folder that holds config.json");
+                throw new ModelFormatException(
+                        path, "is no GGUF file; for safetensors name the folder that holds config.json");
             }
             ObjectNode json = GgufModel.config(gguf);
             ModelConfig config = ModelFamily.read(path, json);

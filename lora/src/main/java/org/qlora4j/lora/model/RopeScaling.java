@@ -41,8 +41,8 @@ public sealed interface RopeScaling {
     }
 
     /**
-     * Llama 3.1's scaling: frequencies of wavelengths above {@code originalMax/lowFreqFactor} are divided by the factor, those below
-     * {@code originalMax/highFreqFactor} stay, and between them the two are mixed linearly.
+     * Llama 3.1's scaling: frequencies of wavelengths above {@code originalMax/lowFreqFactor} are divided by the
+     * factor, those below {@code originalMax/highFreqFactor} stay, and between them the two are mixed linearly.
      */
     record Llama3(double theta, double factor, double lowFreqFactor, double highFreqFactor, double originalMax)
             implements RopeScaling {
@@ -56,7 +56,8 @@ public sealed interface RopeScaling {
                 if (wavelength > lowWavelength) {
                     f[i] /= (float) factor;
                 } else if (wavelength >= highWavelength) {
-                    float smooth = (float) ((originalMax / wavelength - lowFreqFactor) / (highFreqFactor - lowFreqFactor));
+                    float smooth =
+                            (float) ((originalMax / wavelength - lowFreqFactor) / (highFreqFactor - lowFreqFactor));
                     f[i] = (1 - smooth) * f[i] / (float) factor + smooth * f[i];
                 }
             }

@@ -5,7 +5,8 @@ import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * Where one forward or backward pass works: the operations, the scope that takes its tensors, and whether dropout is on.
+ * Where one forward or backward pass works: the operations, the scope that takes its tensors, and whether dropout is
+ * on.
  *
  * @param training true in a training forward: dropout is applied
  * @param seed seed of this micro-batch's dropout masks

@@ -59,8 +59,8 @@ public final class Transformer implements AutoCloseable {
     }
 
     /**
-     * Whether backward recomputes each layer from its input instead of keeping its activations: about a third more work, and
-     * memory for one layer instead of all. Results are the same bits.
+     * Whether backward recomputes each layer from its input instead of keeping its activations: about a third more
+     * work, and memory for one layer instead of all. Results are the same bits.
      */
     public void setGradientCheckpointing(boolean on) {
         checkpointing = on;

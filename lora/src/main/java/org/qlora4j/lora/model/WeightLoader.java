@@ -18,8 +18,9 @@ import org.qlora4j.nf4.weight.QuantType;
 import org.qlora4j.nf4.weight.Weight;
 
 /**
- * Brings single weights from a file to a device: as they are, quantized, or with bitsandbytes' own quantization. Reading and quantizing
- * ({@link #read}) may run on many threads at once, in bounded memory; {@link Prepared#upload} runs on the device's thread.
+ * Brings single weights from a file to a device: as they are, quantized, or with bitsandbytes' own quantization.
+ * Reading and quantizing ({@link #read}) may run on many threads at once, in bounded memory; {@link Prepared#upload}
+ * runs on the device's thread.
  */
 final class WeightLoader {
     /** Elements that are read and quantized at a time: a multiple of every block size. */
@@ -56,8 +57,10 @@ final class WeightLoader {
         }
         expectShape(t, rows, cols);
         if (!t.type().readsAsFloats()) {
-            throw new ModelFormatException(t.file(), "tensor '" + name + "' holds " + t.type().name() + " and no " + QuantState.key(QuantType.NF4)
-                    + " lies beside it; expected floating point or bitsandbytes 4-bit");
+            throw new ModelFormatException(
+                    t.file(),
+                    "tensor '" + name + "' holds " + t.type().name() + " and no " + QuantState.key(QuantType.NF4)
+                            + " lies beside it; expected floating point or bitsandbytes 4-bit");
         }
         return quantization == null ? readDense(t, rows, cols) : quantize(t, rows, cols, quantization);
     }
@@ -68,8 +71,10 @@ final class WeightLoader {
             same = t.dim(i) == shape[i];
         }
         if (!same) {
-            throw new ModelFormatException(t.file(), "tensor '" + t.name() + "' has shape " + t.shape() + ", config.json says "
-                    + java.util.Arrays.toString(shape));
+            throw new ModelFormatException(
+                    t.file(),
+                    "tensor '" + t.name() + "' has shape " + t.shape() + ", config.json says "
+                            + java.util.Arrays.toString(shape));
         }
     }
 
@@ -112,7 +117,8 @@ final class WeightLoader {
             device.upload(dst, values, 0);
             return;
         }
-        ByteBuffer bytes = ByteBuffer.allocate(Math.multiplyExact(count, dtype.bytes())).order(java.nio.ByteOrder.LITTLE_ENDIAN);
+        ByteBuffer bytes =
+                ByteBuffer.allocate(Math.multiplyExact(count, dtype.bytes())).order(java.nio.ByteOrder.LITTLE_ENDIAN);
         FloatFormats.encode(dtype, values, 0, count, bytes);
         device.upload(dst, bytes.array(), 0);
     }
@@ -127,8 +133,8 @@ final class WeightLoader {
             int count = Math.min(step, rows - r) * cols;
             readRows(t, r, count / cols, cols, floats);
             long first = (long) r * cols;
-            BlockQuantizer.quantize(
-                    q.type(), q.blockSize(), floats, 0, count, packed, (int) (first / 2), absmax, (int) (first / q.blockSize()));
+            BlockQuantizer.quantize(q.type(), q.blockSize(), floats, 0, count, packed, (int) (first / 2), absmax, (int)
+                    (first / q.blockSize()));
         }
         DoubleQuant.@Nullable Nested nested = q.doubleQuant() ? DoubleQuant.quantize(absmax) : null;
         return (device, scope) -> new Weight.Quantized(
@@ -139,7 +145,14 @@ final class WeightLoader {
                 bytes(device, scope, packed),
                 nested == null
                         ? new Weight.AbsMax.Plain(floats(device, scope, absmax))
-                        : nested(device, scope, nested.codes(), nested.absmax2(), DynamicMap.signed(), DoubleQuant.BLOCK_SIZE, nested.offset()));
+                        : nested(
+                                device,
+                                scope,
+                                nested.codes(),
+                                nested.absmax2(),
+                                DynamicMap.signed(),
+                                DoubleQuant.BLOCK_SIZE,
+                                nested.offset()));
     }
 
     private Prepared readQuantized(StoredTensor t, QuantType type, int rows, int cols) {
@@ -150,9 +163,13 @@ final class WeightLoader {
         } catch (IllegalArgumentException e) {
             throw new ModelFormatException(t.file(), "tensor '" + name + "': " + e.getMessage(), e);
         }
-        if (state.type() != type || state.shape().get(0) != rows || state.shape().get(1) != cols) {
-            throw new ModelFormatException(t.file(), "tensor '" + name + "': quant_state says " + state.type().bnbName() + " " + state.shape()
-                    + ", expected " + type.bnbName() + " [" + rows + ", " + cols + "]");
+        if (state.type() != type
+                || state.shape().get(0) != rows
+                || state.shape().get(1) != cols) {
+            throw new ModelFormatException(
+                    t.file(),
+                    "tensor '" + name + "': quant_state says " + state.type().bnbName() + " " + state.shape()
+                            + ", expected " + type.bnbName() + " [" + rows + ", " + cols + "]");
         }
         long n = (long) rows * cols;
         byte[] packed = raw(name, BlockQuantizer.packedBytes(n));
@@ -162,7 +179,12 @@ final class WeightLoader {
         if (second == null) {
             float[] absmax = values(name + ".absmax", blocks);
             return (device, scope) -> new Weight.Quantized(
-                    type, state.blockSize(), rows, cols, bytes(device, scope, packed), new Weight.AbsMax.Plain(floats(device, scope, absmax)));
+                    type,
+                    state.blockSize(),
+                    rows,
+                    cols,
+                    bytes(device, scope, packed),
+                    new Weight.AbsMax.Plain(floats(device, scope, absmax)));
         }
         byte[] codes = raw(name + ".absmax", blocks);
         float[] absmax2 = values(name + ".nested_absmax", (blocks + second.blockSize() - 1) / second.blockSize());
@@ -182,8 +204,10 @@ final class WeightLoader {
         float[] found = values(name + ".quant_map", expected.length);
         for (int i = 0; i < expected.length; i++) {
             if (expected[i] != found[i]) {
-                throw new ModelFormatException(files.location(), "tensor '" + name + ".quant_map': value " + i + " is " + found[i] + ", "
-                        + type.bnbName() + " has " + expected[i]);
+                throw new ModelFormatException(
+                        files.location(),
+                        "tensor '" + name + ".quant_map': value " + i + " is " + found[i] + ", " + type.bnbName()
+                                + " has " + expected[i]);
             }
         }
     }
@@ -192,7 +216,9 @@ final class WeightLoader {
         StoredTensor t = files.get(name);
         if (t.byteLength() != bytes || t.type().dtype().filter(DType.U8::equals).isEmpty()) {
             throw new ModelFormatException(
-                    t.file(), "tensor '" + name + "' must hold " + bytes + " bytes (U8), found " + t.type().name() + " " + t.shape());
+                    t.file(),
+                    "tensor '" + name + "' must hold " + bytes + " bytes (U8), found "
+                            + t.type().name() + " " + t.shape());
         }
         return files.readBytes(t);
     }
@@ -201,7 +227,9 @@ final class WeightLoader {
         StoredTensor t = files.get(name);
         if (t.elements() != count || !t.type().readsAsFloats()) {
             throw new ModelFormatException(
-                    t.file(), "tensor '" + name + "' must hold " + count + " floats, found " + t.type().name() + " " + t.shape());
+                    t.file(),
+                    "tensor '" + name + "' must hold " + count + " floats, found "
+                            + t.type().name() + " " + t.shape());
         }
         float[] values = new float[arrayLength(t, count)];
         files.readFloats(t, 0, values.length, values, 0);
@@ -210,7 +238,9 @@ final class WeightLoader {
 
     private static int arrayLength(StoredTensor t, long n) {
         if (n > Integer.MAX_VALUE - 8) {
-            throw new ModelFormatException(t.file(), "tensor '" + t.name() + "' " + t.shape() + " is too large: one matrix may have 2^32 elements");
+            throw new ModelFormatException(
+                    t.file(),
+                    "tensor '" + t.name() + "' " + t.shape() + " is too large: one matrix may have 2^32 elements");
         }
         return (int) n;
     }
@@ -242,6 +272,10 @@ final class WeightLoader {
     private static Weight.AbsMax nested(
             Device device, Scope scope, byte[] codes, float[] absmax2, float[] map, int blockSize, float offset) {
         return new Weight.AbsMax.Nested(
-                bytes(device, scope, codes), floats(device, scope, absmax2), floats(device, scope, map), blockSize, offset);
+                bytes(device, scope, codes),
+                floats(device, scope, absmax2),
+                floats(device, scope, map),
+                blockSize,
+                offset);
     }
 }

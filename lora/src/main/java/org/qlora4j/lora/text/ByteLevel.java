@@ -4,7 +4,8 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 
 /**
- * GPT-2's alphabet for bytes: printable Latin-1 characters stand for themselves, the other 68 bytes for U+0100 and up, in order.
+ * GPT-2's alphabet for bytes: printable Latin-1 characters stand for themselves, the other 68 bytes for U+0100 and up,
+ * in order.
  *
  * @see <a href="https://github.com/openai/gpt-2/blob/master/src/encoder.py">bytes_to_unicode</a>
  */

@@ -66,8 +66,8 @@ final class DecoderChain {
             case "Metaspace" -> metaspace(decoder);
             case "Replace" -> replace(decoder);
             case "Strip" -> strip(decoder);
-            default -> throw new IllegalArgumentException(
-                    "decoder '" + type + "' is not supported; supported: " + SUPPORTED);
+            default ->
+                throw new IllegalArgumentException("decoder '" + type + "' is not supported; supported: " + SUPPORTED);
         }
     }
 
@@ -104,8 +104,8 @@ final class DecoderChain {
     private static int codePoint(JsonNode decoder, String field) {
         String text = decoder.path(field).asText("");
         if (text.codePointCount(0, text.length()) != 1) {
-            throw new IllegalArgumentException("decoder '" + decoder.path("type").asText() + "': " + field
-                    + " must be one character, found '" + text + "'");
+            throw new IllegalArgumentException("decoder '"
+                    + decoder.path("type").asText() + "': " + field + " must be one character, found '" + text + "'");
         }
         return text.codePointAt(0);
     }

@@ -7,8 +7,8 @@ import java.nio.charset.StandardCharsets;
 import java.util.function.Consumer;
 
 /**
- * One decoder of a tokenizer.json, fed token by token. It passes a token on as soon as no later token can change it. After a stage that
- * fuses all tokens into one, the tokens passed on are consecutive parts of that one.
+ * One decoder of a tokenizer.json, fed token by token. It passes a token on as soon as no later token can change it.
+ * After a stage that fuses all tokens into one, the tokens passed on are consecutive parts of that one.
  */
 interface DecoderStage {
     void accept(String token, Consumer<String> next);
@@ -48,8 +48,8 @@ interface DecoderStage {
     }
 
     /**
-     * {@code ByteFallback}: a run of tokens like {@code <0xE2>} becomes the text of its bytes. One invalid byte turns the whole run into
-     * U+FFFD, one per byte, so nothing of a run is certain before it ends.
+     * {@code ByteFallback}: a run of tokens like {@code <0xE2>} becomes the text of its bytes. One invalid byte turns
+     * the whole run into U+FFFD, one per byte, so nothing of a run is certain before it ends.
      */
     final class Fallback implements DecoderStage {
         private final ByteArrayOutputStream run = new ByteArrayOutputStream();
@@ -75,7 +75,10 @@ interface DecoderStage {
             run.reset();
             String text;
             try {
-                text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
+                text = StandardCharsets.UTF_8
+                        .newDecoder()
+                        .decode(ByteBuffer.wrap(bytes))
+                        .toString();
             } catch (CharacterCodingException e) {
                 for (int i = 0; i < length; i++) {
                     next.accept("\uFFFD");
@@ -163,7 +166,9 @@ interface DecoderStage {
         }
     }
 
-    /** {@code Metaspace}: the mark becomes a space; in the first token it is dropped if a space was put before the text. */
+    /**
+     * {@code Metaspace}: the mark becomes a space; in the first token it is dropped if a space was put before the text.
+     */
     final class Metaspace implements DecoderStage {
         private final String mark;
         private final boolean dropInFirst;
@@ -194,7 +199,9 @@ interface DecoderStage {
         }
     }
 
-    /** A decoder that looks at a token as a whole, behind one that fused all tokens: nothing is certain before the end. */
+    /**
+     * A decoder that looks at a token as a whole, behind one that fused all tokens: nothing is certain before the end.
+     */
     final class Whole implements DecoderStage {
         private final DecoderStage stage;
         private final StringBuilder all = new StringBuilder();

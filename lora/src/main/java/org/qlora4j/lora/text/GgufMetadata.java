@@ -27,7 +27,8 @@ record GgufMetadata(Path file, Map<String, Object> values) {
                 .orElseThrow(() -> error("has no metadata '" + key + "', which a tokenizer needs"));
         for (Object element : list) {
             if (!type.isInstance(element)) {
-                throw error("metadata '" + key + "': expected " + type.getSimpleName() + " elements, found " + name(element));
+                throw error("metadata '" + key + "': expected " + type.getSimpleName() + " elements, found "
+                        + name(element));
             }
         }
         @SuppressWarnings("unchecked") // each element was checked above

@@ -9,8 +9,8 @@ import java.util.Optional;
 import java.util.stream.Collectors;
 
 /**
- * How a text is cut before byte-level BPE, by the value of {@code tokenizer.ggml.pre}. The patterns are those of the models' own
- * tokenizer.json where the name stands for one, else llama.cpp's.
+ * How a text is cut before byte-level BPE, by the value of {@code tokenizer.ggml.pre}. The patterns are those of the
+ * models' own tokenizer.json where the name stands for one, else llama.cpp's.
  *
  * @see <a href="https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp">llama-vocab.cpp</a>
  */
@@ -27,10 +27,10 @@ enum GgufPreTokenizer {
     DEFAULT(
             List.of("default"),
             List.of(
-            "[\\p{P}\\$\\+<=>\\^~\\|]+",
-            "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)",
-            "\\p{N}+",
-            "[0-9][0-9][0-9]")),
+                    "[\\p{P}\\$\\+<=>\\^~\\|]+",
+                    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)",
+                    "\\p{N}+",
+                    "[0-9][0-9][0-9]")),
     LLAMA3(
             List.of("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"),
             List.of(Patterns.LLAMA3),
@@ -40,19 +40,17 @@ enum GgufPreTokenizer {
     DBRX(List.of("dbrx", "smaug-bpe"), List.of(Patterns.LLAMA3)),
     QWEN2(
             List.of("qwen2", "deepseek-r1-qwen"),
-            List.of(Patterns.CONTRACTIONS
-                    + "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"),
+            List.of(
+                    Patterns.CONTRACTIONS
+                            + "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"),
             Option.NFC),
     QWEN35(
             List.of("qwen35"),
-            List.of(Patterns.CONTRACTIONS + "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
+            List.of(Patterns.CONTRACTIONS
+                    + "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
                     + "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"),
             Option.NFC),
-    TEKKEN(
-            List.of("tekken"),
-            List.of(Patterns.cased("", "\\p{N}")),
-            Option.IGNORE_MERGES,
-            Option.ADD_BOS),
+    TEKKEN(List.of("tekken"), List.of(Patterns.cased("", "\\p{N}")), Option.IGNORE_MERGES, Option.ADD_BOS),
     GPT4O(List.of("gpt-4o"), List.of(Patterns.cased(Patterns.CONTRACTIONS + "?", "\\p{N}{1,3}")));
 
     private final List<String> names;

@@ -16,8 +16,8 @@ import org.qlora4j.nf4.file.Gguf;
 import org.qlora4j.nf4.file.ModelFormatException;
 
 /**
- * The tokenizer of a GGUF file as Hugging Face files: tokenizer.json and tokenizer_config.json. Known are the models {@code gpt2} (byte-level
- * BPE) and {@code llama} (SentencePiece BPE with scores).
+ * The tokenizer of a GGUF file as Hugging Face files: tokenizer.json and tokenizer_config.json. Known are the models
+ * {@code gpt2} (byte-level BPE) and {@code llama} (SentencePiece BPE with scores).
  *
  * @see <a href="https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer">the metadata</a>
  */
@@ -28,6 +28,7 @@ public final class GgufTokenizer {
 
     private final GgufMetadata metadata;
     private final GgufVocabulary vocabulary;
+    private final SpecialTokens special;
     private final boolean sentencePiece;
     private final Optional<GgufPreTokenizer> preTokenizer;
 
@@ -41,6 +42,7 @@ public final class GgufTokenizer {
         }
         sentencePiece = model.equals("llama");
         vocabulary = new GgufVocabulary(metadata);
+        special = special(vocabulary);
         preTokenizer = sentencePiece ? Optional.empty() : Optional.of(preTokenizer(metadata));
     }
 
@@ -67,7 +69,8 @@ public final class GgufTokenizer {
     /** The text of a tokenizer.json. */
     public String tokenizerJson() {
         JsonNodeFactory json = JsonNodeFactory.instance;
-        ObjectNode root = json.objectNode().put("version", "1.0").putNull("truncation").putNull("padding");
+        ObjectNode root =
+                json.objectNode().put("version", "1.0").putNull("truncation").putNull("padding");
         root.set("added_tokens", addedTokens());
         if (sentencePiece) {
             sentencePiece(root);
@@ -90,7 +93,6 @@ public final class GgufTokenizer {
         config.put("add_bos_token", addsBos());
         config.put("add_eos_token", addsEos());
         config.put("clean_up_tokenization_spaces", false);
-        SpecialTokens special = specialTokens();
         special.bos().ifPresent(id -> config.put("bos_token", vocabulary.token(id)));
         special.eos().ifPresent(id -> config.put("eos_token", vocabulary.token(id)));
         special.pad().ifPresent(id -> config.put("pad_token", vocabulary.token(id)));
@@ -102,8 +104,15 @@ public final class GgufTokenizer {
         return config;
     }
 
-    /** Ids of the special tokens; generation stops at EOS and, where the file names one, at the end of a turn or message. */
+    /**
+     * Ids of the special tokens; generation stops at EOS and, where the file names one, at the end of a turn or
+     * message.
+     */
     public SpecialTokens specialTokens() {
+        return special;
+    }
+
+    private static SpecialTokens special(GgufVocabulary vocabulary) {
         OptionalInt eos = vocabulary.special("tokenizer.ggml.eos_token_id");
         Set<Integer> stop = new TreeSet<>();
         eos.ifPresent(stop::add);
@@ -129,8 +138,8 @@ public final class GgufTokenizer {
         for (int id = 0; id < vocabulary.size(); id++) {
             GgufVocabulary.Type type = vocabulary.type(id);
             String token = vocabulary.token(id);
-            boolean special = type == GgufVocabulary.Type.CONTROL || type == GgufVocabulary.Type.UNKNOWN;
-            if (token.isEmpty() || !special && type != GgufVocabulary.Type.USER_DEFINED) {
+            boolean control = type == GgufVocabulary.Type.CONTROL || type == GgufVocabulary.Type.UNKNOWN;
+            if (token.isEmpty() || !control && type != GgufVocabulary.Type.USER_DEFINED) {
                 continue;
             }
             added.addObject()
@@ -140,8 +149,8 @@ public final class GgufTokenizer {
                     .put("lstrip", false)
                     .put("rstrip", false)
                     // a user-defined piece written with marks must match where spaces have become marks
-                    .put("normalized", sentencePiece && !addsSpacePrefix() && !special && token.contains(SPACE_MARK))
-                    .put("special", special);
+                    .put("normalized", sentencePiece && !addsSpacePrefix() && !control && token.contains(SPACE_MARK))
+                    .put("special", control);
         }
         return added;
     }
@@ -169,8 +178,7 @@ public final class GgufTokenizer {
         }
         replace(normalizers.addObject(), " ", SPACE_MARK);
         root.putNull("pre_tokenizer");
-        ArrayNode decoders =
-                root.putObject("decoder").put("type", "Sequence").putArray("decoders");
+        ArrayNode decoders = root.putObject("decoder").put("type", "Sequence").putArray("decoders");
         replace(decoders.addObject(), SPACE_MARK, " ");
         decoders.addObject().put("type", "ByteFallback");
         decoders.addObject().put("type", "Fuse");
@@ -245,7 +253,8 @@ public final class GgufTokenizer {
     }
 
     private ObjectNode model() {
-        ObjectNode model = JsonNodeFactory.instance.objectNode().put("type", "BPE").putNull("dropout");
+        ObjectNode model =
+                JsonNodeFactory.instance.objectNode().put("type", "BPE").putNull("dropout");
         OptionalInt unknown = sentencePiece
                 ? vocabulary.special("tokenizer.ggml.unknown_token_id")
                 : OptionalInt.empty(); // byte-level BPE has a token for every byte

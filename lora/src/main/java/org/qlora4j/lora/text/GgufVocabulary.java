@@ -41,8 +41,8 @@ final class GgufVocabulary {
         for (int id = 0; id < tokens.size(); id++) {
             Integer other = ids.putIfAbsent(tokens.get(id), id);
             if (other != null) {
-                throw metadata.error("token '" + TokenTable.shorten(tokens.get(id)) + "' stands twice in the vocabulary, with ids "
-                        + other + " and " + id);
+                throw metadata.error("token '" + TokenTable.shorten(tokens.get(id))
+                        + "' stands twice in the vocabulary, with ids " + other + " and " + id);
             }
             type(id);
         }

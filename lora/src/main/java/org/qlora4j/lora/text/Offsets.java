@@ -4,7 +4,9 @@ import ai.djl.huggingface.tokenizers.jni.CharSpan;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
-/** Turns the tokenizers library's offsets, which count code points, into positions of Java chars that cover the text. */
+/**
+ * Turns the tokenizers library's offsets, which count code points, into positions of Java chars that cover the text.
+ */
 final class Offsets {
     private Offsets() {}
 
@@ -26,9 +28,7 @@ final class Offsets {
         }
     }
 
-    /**
-     * @param spans code point ranges, one per token; null where the post-processor added a token
-     */
+    /** @param spans code point ranges, one per token; null where the post-processor added a token */
     static Encoding encoding(String text, int[] ids, @Nullable CharSpan[] spans) {
         int[] chars = charOfCodePoint(text);
         int[] starts = new int[ids.length];
@@ -58,8 +58,8 @@ final class Offsets {
     }
 
     /**
-     * Gives chars that belong to no token to the tokens that end there; at the beginning, to those that start first. NFC leaves such gaps: its
-     * "é" has the offsets of the "e", not those of the accent after it.
+     * Gives chars that belong to no token to the tokens that end there; at the beginning, to those that start first.
+     * NFC leaves such gaps: its "é" has the offsets of the "e", not those of the accent after it.
      */
     private static void cover(int length, int[] starts, int[] ends) {
         int covered = 0;

@@ -5,8 +5,9 @@ import java.util.Comparator;
 import java.util.List;
 
 /**
- * Merges of a SentencePiece BPE vocabulary, which itself only has a score for each piece: every way to make a piece of two others, best score first.
- * Ways to make one piece are ordered by the scores of the left, then of the right part, as transformers orders them.
+ * Merges of a SentencePiece BPE vocabulary, which itself only has a score for each piece: every way to make a piece of
+ * two others, best score first. Ways to make one piece are ordered by the scores of the left, then of the right part,
+ * as transformers orders them.
  */
 final class SentencePieceMerges {
     private record Merge(String left, String right, double score, double leftScore, double rightScore) {}
@@ -19,7 +20,8 @@ final class SentencePieceMerges {
     private SentencePieceMerges() {}
 
     /**
-     * @param vocabulary pieces; only normal and user-defined ones take part, so that no text merges to a byte or control token
+     * @param vocabulary pieces; only normal and user-defined ones take part, so that no text merges to a byte or
+     *     control token
      * @param scores one per piece
      * @return pairs in the order in which they merge
      */

@@ -3,10 +3,10 @@ package org.qlora4j.lora.text;
 import com.fasterxml.jackson.databind.JsonNode;
 
 /**
- * Decodes token ids one by one. {@link #accept} returns the text that is certain: it holds back the bytes of an unfinished character, and in
- * tokenizers with byte fallback a run of byte tokens until it ends, since one invalid byte changes all of the run. All returned pieces,
- * with that of {@link #finish}, concatenate to what {@link Tokenizer#decode(int[])} gives for all ids. Costs per token do not grow with
- * their number.
+ * Decodes token ids one by one. {@link #accept} returns the text that is certain: it holds back the bytes of an
+ * unfinished character, and in tokenizers with byte fallback a run of byte tokens until it ends, since one invalid byte
+ * changes all of the run. All returned pieces, with that of {@link #finish}, concatenate to what
+ * {@link Tokenizer#decode(int[])} gives for all ids. Costs per token do not grow with their number.
  *
  * <p>Not for use by several threads at once; independent of the tokenizer being open.
  */

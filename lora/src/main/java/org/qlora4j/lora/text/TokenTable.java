@@ -22,7 +22,8 @@ final class TokenTable {
      */
     static TokenTable of(Map<String, Integer> vocabulary, JsonNode added) {
         if (!added.isNull() && !added.isArray()) {
-            throw new IllegalArgumentException("section 'added_tokens': expected an array, found " + added.getNodeType());
+            throw new IllegalArgumentException(
+                    "section 'added_tokens': expected an array, found " + added.getNodeType());
         }
         int entries = vocabulary.size();
         addAdded(vocabulary, added, entries);
@@ -83,11 +84,13 @@ final class TokenTable {
         return tokens.length;
     }
 
-    @Nullable String token(int id) {
+    @Nullable
+    String token(int id) {
         return id < tokens.length ? tokens[id] : null;
     }
 
-    @Nullable Integer id(String token) {
+    @Nullable
+    Integer id(String token) {
         return ids.get(token);
     }
 

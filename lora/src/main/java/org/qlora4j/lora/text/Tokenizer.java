@@ -19,12 +19,13 @@ import java.util.function.Function;
 import org.qlora4j.nf4.file.ModelFormatException;
 
 /**
- * Text to token ids and back, by a Hugging Face tokenizer.json with a BPE model. Wraps the tokenizers library, so ids are those of Python.
+ * Text to token ids and back, by a Hugging Face tokenizer.json with a BPE model. Wraps the tokenizers library, so ids
+ * are those of Python.
  *
  * <p>Special tokens written in a text are recognised. Truncation and padding are off, whatever the file says.
  *
- * <p>All methods may be called by several threads at once; {@link #close} waits for running calls. After it, methods that need the native
- * library throw IllegalStateException.
+ * <p>All methods may be called by several threads at once; {@link #close} waits for running calls. After it, methods
+ * that need the native library throw IllegalStateException.
  */
 public final class Tokenizer implements AutoCloseable {
     /** Ten times the largest tokenizer.json in use (Gemma 3's has 33 MB). */
@@ -53,7 +54,8 @@ public final class Tokenizer implements AutoCloseable {
         Path file = Files.isDirectory(path) ? path.resolve("tokenizer.json") : path;
         if (!Files.isRegularFile(file)) {
             throw new ModelFormatException(
-                    file, "no such file; a tokenizer.json is needed (a tokenizer.model of SentencePiece must be converted)");
+                    file,
+                    "no such file; a tokenizer.json is needed (a tokenizer.model of SentencePiece must be converted)");
         }
         try {
             if (Files.size(file) > MAX_BYTES) {
@@ -84,7 +86,10 @@ public final class Tokenizer implements AutoCloseable {
      */
     public static Tokenizer fromJson(byte[] utf8) {
         try {
-            return new Tokenizer(StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(utf8)).toString());
+            return new Tokenizer(StandardCharsets.UTF_8
+                    .newDecoder()
+                    .decode(ByteBuffer.wrap(utf8))
+                    .toString());
         } catch (CharacterCodingException e) {
             throw new IllegalArgumentException("not valid UTF-8", e);
         }
@@ -136,7 +141,10 @@ public final class Tokenizer implements AutoCloseable {
         return decode(ids, true);
     }
 
-    /** A decoder for ids that come one by one, whose whole output equals {@link #decode(int[])}. Needs the tokenizer not open. */
+    /**
+     * A decoder for ids that come one by one, whose whole output equals {@link #decode(int[])}. Needs the tokenizer not
+     * open.
+     */
     public StreamingDecoder streamingDecoder() {
         return new StreamingDecoder(parsed.tokens(), parsed.decoder(), false);
     }

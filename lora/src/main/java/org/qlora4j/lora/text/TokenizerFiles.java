@@ -18,7 +18,10 @@ import java.util.TreeSet;
 import org.qlora4j.nf4.file.Gguf;
 import org.qlora4j.nf4.file.ModelFormatException;
 
-/** A tokenizer with what belongs to it: special tokens, chat template, and the text of its files, to be written beside an adapter. */
+/**
+ * A tokenizer with what belongs to it: special tokens, chat template, and the text of its files, to be written beside
+ * an adapter.
+ */
 public final class TokenizerFiles implements AutoCloseable {
     private static final String CONFIG = "tokenizer_config.json";
     private static final String TEMPLATE = "chat_template.jinja";
@@ -39,8 +42,8 @@ public final class TokenizerFiles implements AutoCloseable {
     }
 
     /**
-     * Loads tokenizer.json of a model folder and, where they are there, tokenizer_config.json, special_tokens_map.json, chat_template.jinja
-     * and the stop tokens of generation_config.json, else of config.json.
+     * Loads tokenizer.json of a model folder and, where they are there, tokenizer_config.json, special_tokens_map.json,
+     * chat_template.jinja and the stop tokens of generation_config.json, else of config.json.
      *
      * @throws ModelFormatException if a file is damaged, or names a special token that the vocabulary lacks
      * @throws UncheckedIOException if one cannot be read
@@ -95,7 +98,10 @@ public final class TokenizerFiles implements AutoCloseable {
         return special;
     }
 
-    /** The Jinja source of the chat template: chat_template.jinja, else the one in tokenizer_config.json (of several, "default"). */
+    /**
+     * The Jinja source of the chat template: chat_template.jinja, else the one in tokenizer_config.json (of several,
+     * "default").
+     */
     public Optional<String> chatTemplate() {
         if (templateFile.isPresent()) {
             return templateFile;
@@ -113,7 +119,9 @@ public final class TokenizerFiles implements AutoCloseable {
         return Optional.empty();
     }
 
-    /** Writes tokenizer.json, tokenizer_config.json and, if there was one, chat_template.jinja; transformers loads them. */
+    /**
+     * Writes tokenizer.json, tokenizer_config.json and, if there was one, chat_template.jinja; transformers loads them.
+     */
     public void writeTo(Path folder) {
         try {
             Files.writeString(folder.resolve("tokenizer.json"), tokenizer.json());
@@ -135,7 +143,9 @@ public final class TokenizerFiles implements AutoCloseable {
         OptionalInt eos = id(folder, config, "eos_token", tokenizer);
         Set<Integer> stop = new TreeSet<>();
         eos.ifPresent(stop::add);
-        for (JsonNode id : stopIds.isArray() ? stopIds : JsonNodeFactory.instance.arrayNode().add(stopIds)) {
+        for (JsonNode id : stopIds.isArray()
+                ? stopIds
+                : JsonNodeFactory.instance.arrayNode().add(stopIds)) {
             if (id.isInt() && id.asInt() >= 0) {
                 stop.add(id.asInt());
             } else if (!id.isNull() && !id.isMissingNode()) {
@@ -181,7 +191,8 @@ public final class TokenizerFiles implements AutoCloseable {
     private static String text(Path file) {
         try {
             if (Files.size(file) > MAX_BYTES) {
-                throw new ModelFormatException(file, "has " + Files.size(file) + " bytes, expected at most " + MAX_BYTES);
+                throw new ModelFormatException(
+                        file, "has " + Files.size(file) + " bytes, expected at most " + MAX_BYTES);
             }
             return Files.readString(file);
         } catch (CharacterCodingException e) {

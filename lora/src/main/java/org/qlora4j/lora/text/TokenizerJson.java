@@ -18,8 +18,8 @@ import java.util.HashMap;
 import java.util.Map;
 
 /**
- * What Java needs to know of a tokenizer.json, read and checked before the native library sees it: the library ends the process on some
- * wrong files (an index out of bounds in Rust aborts), and silently renumbers added tokens.
+ * What Java needs to know of a tokenizer.json, read and checked before the native library sees it: the library ends the
+ * process on some wrong files (an index out of bounds in Rust aborts), and silently renumbers added tokens.
  */
 final class TokenizerJson {
     // two values for one name are an error: this reader and the native one could take different ones
@@ -48,8 +48,7 @@ final class TokenizerJson {
             }
             expect(parser, parser.currentToken(), JsonToken.END_OBJECT, "the file");
         } catch (JsonProcessingException e) {
-            throw new IllegalArgumentException("not valid JSON: " + e.getOriginalMessage() + " at character "
-                    + e.getLocation().getCharOffset(), e);
+            throw new IllegalArgumentException("not valid JSON: " + e.getMessage(), e);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
@@ -71,8 +70,8 @@ final class TokenizerJson {
     }
 
     /**
-     * The text for the native library. It equals the original unless the post-processor trims the spaces off the offsets of tokens, which would
-     * leave those characters to no token; that only concerns offsets, never ids.
+     * The text for the native library. It equals the original unless the post-processor trims the spaces off the
+     * offsets of tokens, which would leave those characters to no token; that only concerns offsets, never ids.
      */
     String forNative() {
         JsonNode postProcessor = section("post_processor");

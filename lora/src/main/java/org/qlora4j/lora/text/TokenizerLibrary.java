@@ -4,15 +4,15 @@ import ai.djl.engine.EngineException;
 import ai.djl.huggingface.tokenizers.jni.LibUtils;
 
 /**
- * Loads the native tokenizers library that DJL's jar carries; it is unpacked to {@code ~/.djl.ai}, or to what DJL_CACHE_DIR names.
- * RUST_LIBRARY_PATH names another build.
+ * Loads the native tokenizers library that DJL's jar carries; it is unpacked to {@code ~/.djl.ai}, or to what
+ * DJL_CACHE_DIR names. RUST_LIBRARY_PATH names another build.
  */
 final class TokenizerLibrary {
     private TokenizerLibrary() {}
 
     /**
-     * Makes DJL load the library of its jar and stay off the network: on a machine with a GPU it would download another build, and
-     * it reports its use to its makers. Values the user has set stay.
+     * Makes DJL load the library of its jar and stay off the network: on a machine with a GPU it would download another
+     * build, and it reports its use to its makers. Values the user has set stay.
      *
      * @throws IllegalStateException if the library cannot be loaded
      */

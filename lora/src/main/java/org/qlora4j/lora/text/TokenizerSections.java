@@ -3,7 +3,10 @@ package org.qlora4j.lora.text;
 import com.fasterxml.jackson.databind.JsonNode;
 import java.util.Objects;
 
-/** Checks the sections of a tokenizer.json on which the native library would end the process instead of reporting an error. */
+/**
+ * Checks the sections of a tokenizer.json on which the native library would end the process instead of reporting an
+ * error.
+ */
 final class TokenizerSections {
     private TokenizerSections() {}
 
@@ -15,7 +18,10 @@ final class TokenizerSections {
         normalizer.path("normalizers").forEach(TokenizerSections::checkNormalizer);
     }
 
-    /** Allows {@code ByteLevel}, {@code TemplateProcessing} and {@code Sequence}; all tokens of a template must be declared and exist. */
+    /**
+     * Allows {@code ByteLevel}, {@code TemplateProcessing} and {@code Sequence}; all tokens of a template must be
+     * declared and exist.
+     */
     static void checkPostProcessor(JsonNode processor, TokenTable tokens) {
         if (processor.isNull()) {
             return;
@@ -25,8 +31,9 @@ final class TokenizerSections {
             case "ByteLevel" -> {}
             case "Sequence" -> processor.path("processors").forEach(each -> checkPostProcessor(each, tokens));
             case "TemplateProcessing" -> checkTemplate(processor, tokens);
-            default -> throw new IllegalArgumentException("post_processor '" + type
-                    + "' is not supported; supported: ByteLevel, TemplateProcessing, Sequence");
+            default ->
+                throw new IllegalArgumentException("post_processor '" + type
+                        + "' is not supported; supported: ByteLevel, TemplateProcessing, Sequence");
         }
     }
 
@@ -44,7 +51,8 @@ final class TokenizerSections {
                 && name.equals(token.path("id").asText());
         for (int i = 0; valid && i < ids.size(); i++) {
             String text = token.path("tokens").path(i).asText();
-            valid = ids.path(i).isInt() && Objects.equals(tokens.id(text), ids.path(i).asInt());
+            valid = ids.path(i).isInt()
+                    && Objects.equals(tokens.id(text), ids.path(i).asInt());
         }
         if (!valid) {
             throw new IllegalArgumentException("post_processor: special token '" + TokenTable.shorten(name)
@@ -54,8 +62,8 @@ final class TokenizerSections {
 
     private static void checkPieces(JsonNode pieces, String sequences, JsonNode declared) {
         if (!pieces.isArray()) {
-            throw new IllegalArgumentException("post_processor: a template must be an array, found "
-                    + TokenTable.shorten(pieces.toString()));
+            throw new IllegalArgumentException(
+                    "post_processor: a template must be an array, found " + TokenTable.shorten(pieces.toString()));
         }
         for (JsonNode piece : pieces) {
             JsonNode special = piece.path("SpecialToken");
@@ -64,8 +72,9 @@ final class TokenizerSections {
                     ? declared.has(special.path("id").asText())
                     : !sequence.isEmpty() && sequences.contains(sequence);
             if (!valid) {
-                throw new IllegalArgumentException("post_processor: a template may hold declared special tokens and sequence "
-                        + sequences + ", found " + TokenTable.shorten(piece.toString()));
+                throw new IllegalArgumentException(
+                        "post_processor: a template may hold declared special tokens and sequence " + sequences
+                                + ", found " + TokenTable.shorten(piece.toString()));
             }
         }
     }

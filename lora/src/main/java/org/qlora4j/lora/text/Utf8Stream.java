@@ -1,8 +1,8 @@
 package org.qlora4j.lora.text;
 
 /**
- * Decodes UTF-8 byte by byte. Each maximal invalid part becomes one U+FFFD (Unicode, table 3-7), as Rust's {@code from_utf8_lossy} and
- * so the tokenizers library does it; the JDK's decoder differs for encoded surrogates.
+ * Decodes UTF-8 byte by byte. Each maximal invalid part becomes one U+FFFD (Unicode, table 3-7), as Rust's
+ * {@code from_utf8_lossy} and so the tokenizers library does it; the JDK's decoder differs for encoded surrogates.
  */
 final class Utf8Stream {
     private static final char REPLACEMENT = '\uFFFD';

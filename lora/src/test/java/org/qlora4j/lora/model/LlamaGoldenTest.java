@@ -30,7 +30,9 @@ import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Parameter;
 import org.qlora4j.nf4.tensor.Tensor;
 
-/** Every llama case against what transformers, peft and bitsandbytes computed; tolerances are those of golden/README.md. */
+/**
+ * Every llama case against what transformers, peft and bitsandbytes computed; tolerances are those of golden/README.md.
+ */
 class LlamaGoldenTest {
     private static final double LOGITS = 2e-4;
     private static final double ROW_LOSS = 5e-5;
@@ -64,13 +66,16 @@ class LlamaGoldenTest {
                         JSON.convertValue(row.get("input_ids"), int[].class),
                         JSON.convertValue(row.get("labels"), int[].class)));
             }
-            return new Case(folder, shared, JSON.readTree(folder.resolve("expected.json").toFile()), rows);
+            return new Case(
+                    folder,
+                    shared,
+                    JSON.readTree(folder.resolve("expected.json").toFile()),
+                    rows);
         }
 
         Transformer load() {
             try (ModelSource source = ModelSource.open(folder.resolve("base"))) {
-                return ModelLoader.load(
-                        source, device, new ModelLoader.Options(DType.F32, null, 2), (done, all) -> {});
+                return ModelLoader.load(source, device, new ModelLoader.Options(DType.F32, null, 2), (done, all) -> {});
             }
         }
 
@@ -81,7 +86,8 @@ class LlamaGoldenTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit", "llama_4bit/nf4", "llama_4bit/nf4_dq", "llama_4bit/fp4_dq"})
+    @ValueSource(
+            strings = {"llama", "llama_tied", "llama_4bit", "llama_4bit/nf4", "llama_4bit/nf4_dq", "llama_4bit/fp4_dq"})
     void logitsLossesAndGradients(String name) throws IOException {
         Case c = Case.open(name);
         try (Transformer model = c.load();
@@ -104,7 +110,8 @@ class LlamaGoldenTest {
                 model.gradients(new Batch(c.rows), 1.0 / labels, 1);
                 for (Map.Entry<String, Parameter> e : adapter.byName().entrySet()) {
                     String key = golden.names().contains(e.getKey()) ? e.getKey() : "grad." + e.getKey();
-                    double error = relative(values(golden, key), download(e.getValue().gradient()));
+                    double error =
+                            relative(values(golden, key), download(e.getValue().gradient()));
                     assertTrue(error < GRADIENT, e.getKey() + ": relative error " + error);
                 }
             }
@@ -135,7 +142,8 @@ class LlamaGoldenTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit", "llama_4bit/nf4", "llama_4bit/nf4_dq", "llama_4bit/fp4_dq"})
+    @ValueSource(
+            strings = {"llama", "llama_tied", "llama_4bit", "llama_4bit/nf4", "llama_4bit/nf4_dq", "llama_4bit/fp4_dq"})
     void tenTrainingSteps(String name) throws IOException {
         Case c = Case.open(name);
         JsonNode train = c.expected.path("train");
@@ -154,7 +162,8 @@ class LlamaGoldenTest {
                 adapter.parameters().zeroGradients();
                 double loss = mean(model.gradients(batch, 1.0 / batch.labelTokens(), s));
                 assertEquals(step.path("loss").doubleValue(), loss, TRAINING_LOSS, "step " + s);
-                double norm = Math.sqrt(device.ops().sumOfSquares(adapter.parameters().gradients()));
+                double norm =
+                        Math.sqrt(device.ops().sumOfSquares(adapter.parameters().gradients()));
                 double clip = Math.min(1, hyper.path("max_grad_norm").doubleValue() / (norm + 1e-6));
                 device.ops()
                         .adamW(
@@ -175,14 +184,18 @@ class LlamaGoldenTest {
             try (Safetensors golden = Safetensors.open(last.resolve(AdapterFiles.WEIGHTS))) {
                 for (Map.Entry<String, Parameter> e : adapter.byName().entrySet()) {
                     assertArrayEquals(
-                            values(golden, e.getKey()), download(e.getValue().value()), (float) FINAL_ADAPTER, e.getKey());
+                            values(golden, e.getKey()),
+                            download(e.getValue().value()),
+                            (float) FINAL_ADAPTER,
+                            e.getKey());
                 }
             }
         }
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit", "llama_4bit/nf4", "llama_4bit/nf4_dq", "llama_4bit/fp4_dq"})
+    @ValueSource(
+            strings = {"llama", "llama_tied", "llama_4bit", "llama_4bit/nf4", "llama_4bit/nf4_dq", "llama_4bit/fp4_dq"})
     void greedyTokensWithTheCache(String name) throws IOException {
         Case c = Case.open(name);
         JsonNode greedy = c.expected.path("greedy");

@@ -76,8 +76,7 @@ class StreamingDecoderTest {
     void skipsSpecialTokens() {
         try (Tokenizer tokenizer = TokenizerTest.golden("tiny_bytelevel_split")) {
             int[] ids = tokenizer.encode("<|begin_of_text|><think>o<|eot_id|>");
-            assertEquals(
-                    List.of("", "<think>", "o", ""), accept(tokenizer.streamingDecoderSkippingSpecial(), ids));
+            assertEquals(List.of("", "<think>", "o", ""), accept(tokenizer.streamingDecoderSkippingSpecial(), ids));
             assertEquals(
                     List.of("<|begin_of_text|>", "<think>", "o", "<|eot_id|>"),
                     accept(tokenizer.streamingDecoder(), ids));
@@ -120,8 +119,8 @@ class StreamingDecoderTest {
 
     private static ArrayNode parse(String decoders) {
         try {
-            ObjectNode wrapped = (ObjectNode) new ObjectMapper()
-                    .readTree("{\"list\":" + decoders.replace('\'', '"') + "}");
+            ObjectNode wrapped =
+                    (ObjectNode) new ObjectMapper().readTree("{\"list\":" + decoders.replace('\'', '"') + "}");
             return (ArrayNode) wrapped.path("list");
         } catch (JsonProcessingException e) {
             throw new IllegalArgumentException(decoders, e);

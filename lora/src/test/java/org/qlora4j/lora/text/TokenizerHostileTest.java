@@ -25,49 +25,81 @@ class TokenizerHostileTest {
 
     static Stream<Arguments> edits() {
         return Stream.of(
-                edit(PIECES, "Strip", root -> object(root, "/decoder/decoders/3").put("stop", 5)),
-                edit(PIECES, "Strip", root -> object(root, "/decoder/decoders/3").put("start", -1)),
-                edit(PIECES, "Replace", root -> object(root, "/decoder/decoders/0/pattern")
-                        .put("String", "")),
+                edit(
+                        PIECES,
+                        "Strip",
+                        root -> object(root, "/decoder/decoders/3").put("stop", 5)),
+                edit(
+                        PIECES,
+                        "Strip",
+                        root -> object(root, "/decoder/decoders/3").put("start", -1)),
+                edit(
+                        PIECES,
+                        "Replace",
+                        root -> object(root, "/decoder/decoders/0/pattern").put("String", "")),
                 edit(BYTES, "CTC", root -> root.putObject("decoder").put("type", "CTC")),
-                edit(PIECES, "declared", root -> object(root, "/post_processor/special_tokens").removeAll()),
-                edit(PIECES, "with its id", root -> array(root, "/post_processor/special_tokens/<s>/ids")
-                        .removeAll()
-                        .add(99_999)),
-                edit(PIECES, "with its id", root -> array(root, "/post_processor/special_tokens/<s>/tokens")
-                        .removeAll()),
-                edit(PIECES, "sequence", root -> object(root, "/post_processor/single/1/Sequence")
-                        .put("id", "B")),
+                edit(
+                        PIECES,
+                        "declared",
+                        root -> object(root, "/post_processor/special_tokens").removeAll()),
+                edit(
+                        PIECES,
+                        "with its id",
+                        root -> array(root, "/post_processor/special_tokens/<s>/ids")
+                                .removeAll()
+                                .add(99_999)),
+                edit(
+                        PIECES,
+                        "with its id",
+                        root -> array(root, "/post_processor/special_tokens/<s>/tokens")
+                                .removeAll()),
+                edit(
+                        PIECES,
+                        "sequence",
+                        root -> object(root, "/post_processor/single/1/Sequence")
+                                .put("id", "B")),
                 edit(PIECES, "array", root -> object(root, "/post_processor").put("single", "$A")),
-                edit(BYTES, "RobertaProcessing", root -> root.putObject("post_processor")
-                        .put("type", "RobertaProcessing")),
-                edit(BYTES, "Precompiled", root -> root.putObject("normalizer")
-                        .put("type", "Precompiled")
-                        .put("precompiled_charsmap", "AAAA")),
+                edit(
+                        BYTES,
+                        "RobertaProcessing",
+                        root -> root.putObject("post_processor").put("type", "RobertaProcessing")),
+                edit(
+                        BYTES,
+                        "Precompiled",
+                        root -> root.putObject("normalizer")
+                                .put("type", "Precompiled")
+                                .put("precompiled_charsmap", "AAAA")),
                 edit(BYTES, "643", root -> object(root, "/added_tokens/3").put("id", 700)),
                 edit(BYTES, "id", root -> object(root, "/added_tokens/3").put("id", -1)),
                 edit(BYTES, "added_tokens", root -> root.put("added_tokens", "none")),
                 edit(BYTES, "2147483647", root -> object(root, "/model/vocab").put("zzz", 5_000_000_000L)),
-                edit(BYTES, "out of proportion", root -> object(root, "/model/vocab")
-                        .put("zzz", Integer.MAX_VALUE)),
+                edit(BYTES, "out of proportion", root -> {
+                    root.putArray("added_tokens");
+                    object(root, "/model/vocab").put("zzz", Integer.MAX_VALUE);
+                }),
                 edit(BYTES, "same id 5", root -> {
                     root.putArray("added_tokens");
                     root.putNull("post_processor");
                     object(root, "/model/vocab").put("zzz", 5);
                 }),
-                edit(BYTES, "out of vocabulary", root -> array(root, "/model/merges")
-                        .addArray()
-                        .add("t")
-                        .add("zzz")),
+                edit(
+                        BYTES,
+                        "out of vocabulary",
+                        root -> array(root, "/model/merges").addArray().add("t").add("zzz")),
                 edit(BYTES, "dropout", root -> object(root, "/model").put("dropout", 0.1)),
-                edit(BYTES, "continuing_subword_prefix", root -> object(root, "/model")
-                        .put("continuing_subword_prefix", "################")),
+                edit(
+                        BYTES,
+                        "continuing_subword_prefix",
+                        root -> object(root, "/model").put("continuing_subword_prefix", "################")),
                 edit(BYTES, "Unigram", root -> object(root, "/model").put("type", "Unigram")),
                 edit(BYTES, "merges", root -> object(root, "/model").remove("merges")),
                 edit(BYTES, "vocab", root -> object(root, "/model/vocab").removeAll()),
                 edit(BYTES, "model", root -> root.remove("model")),
-                edit(BYTES, "refuses it", root -> object(root, "/pre_tokenizer/pretokenizers/0/pattern")
-                        .put("Regex", "(a+$(")));
+                edit(
+                        BYTES,
+                        "refuses it",
+                        root -> object(root, "/pre_tokenizer/pretokenizers/0/pattern")
+                                .put("Regex", "(a+$(")));
     }
 
     private static Arguments edit(String name, String expected, TokenizerTest.Edit edit) {
@@ -81,7 +113,10 @@ class TokenizerHostileTest {
         var e = assertThrows(IllegalArgumentException.class, () -> Tokenizer.fromJson(json));
         assertTrue(e.getMessage().contains(expected), e.getMessage());
         Path file = Files.writeString(folder.resolve("tokenizer.json"), json);
-        assertEquals(file, assertThrows(ModelFormatException.class, () -> Tokenizer.load(folder)).file());
+        assertEquals(
+                file,
+                assertThrows(ModelFormatException.class, () -> Tokenizer.load(folder))
+                        .file());
     }
 
     @ParameterizedTest

@@ -46,13 +46,18 @@ class TokenizerTest {
 
     @Test
     void trimmedSpacesStillBelongToTheirToken() throws IOException {
-        String json = edited("tiny_bytelevel_split", root -> ((ObjectNode) root.at("/post_processor/processors/0"))
-                .put("trim_offsets", true));
+        String json = edited(
+                "tiny_bytelevel_split",
+                root -> ((ObjectNode) root.at("/post_processor/processors/0")).put("trim_offsets", true));
         try (Tokenizer trimming = Tokenizer.fromJson(json);
                 Tokenizer plain = golden("tiny_bytelevel_split")) {
             String text = "Hello  world <think> x";
-            assertArrayEquals(plain.encodeWithOffsets(text).starts(), trimming.encodeWithOffsets(text).starts());
-            assertArrayEquals(plain.encodeWithOffsets(text).ids(), trimming.encodeWithOffsets(text).ids());
+            assertArrayEquals(
+                    plain.encodeWithOffsets(text).starts(),
+                    trimming.encodeWithOffsets(text).starts());
+            assertArrayEquals(
+                    plain.encodeWithOffsets(text).ids(),
+                    trimming.encodeWithOffsets(text).ids());
             assertArrayEquals(plain.encodeWithSpecial(text), trimming.encodeWithSpecial(text));
             assertEquals(json, trimming.json());
         }
@@ -61,11 +66,14 @@ class TokenizerTest {
     @ParameterizedTest
     @ValueSource(strings = {"e\u0301 \u212B x", "\u1100\u1161\u11A8", "x\u0301\u0301", "  e\u0301  "})
     void whatANormalizerRemovesBelongsToTheTokenBefore(String text) throws IOException {
-        String nfc = edited("tiny_bytelevel_split", root -> root.putObject("normalizer").put("type", "NFC"));
-        String strip = edited("tiny_bytelevel_split", root -> root.putObject("normalizer")
-                .put("type", "Strip")
-                .put("strip_left", true)
-                .put("strip_right", true));
+        String nfc = edited(
+                "tiny_bytelevel_split", root -> root.putObject("normalizer").put("type", "NFC"));
+        String strip = edited(
+                "tiny_bytelevel_split",
+                root -> root.putObject("normalizer")
+                        .put("type", "Strip")
+                        .put("strip_left", true)
+                        .put("strip_right", true));
         for (String json : List.of(nfc, strip)) {
             try (Tokenizer tokenizer = Tokenizer.fromJson(json)) {
                 TokenizerCases.checkCover(tokenizer.encodeWithOffsets(text), text, text);

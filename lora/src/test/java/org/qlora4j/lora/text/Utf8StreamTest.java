@@ -7,7 +7,10 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 class Utf8StreamTest {
-    /** R stands for U+FFFD. The examples are those of the Unicode standard (tables 3-8 to 3-11) and the ends of each range. */
+    /**
+     * R stands for U+FFFD. The examples are those of the Unicode standard (tables 3-8 to 3-11) and the ends of each
+     * range.
+     */
     @ParameterizedTest
     @CsvSource({
         "C0AFE080BFF08182 41, RRRRRRRRA",

@@ -4,8 +4,8 @@ package org.qlora4j.nf4.device;
  * Causal attention over sequences that lie one behind the other (no padding, nothing seen across a border).
  *
  * <p>Sequence {@code s} has the query rows {@code queryOffsets[s] … queryOffsets[s+1]-1} and the key rows
- * {@code keyOffsets[s] … keyOffsets[s+1]-1}; its last query sees all its keys, the one before one key less. In training the
- * two offsets are equal; with a key/value cache there are more keys than queries.
+ * {@code keyOffsets[s] … keyOffsets[s+1]-1}; its last query sees all its keys, the one before one key less. In training
+ * the two offsets are equal; with a key/value cache there are more keys than queries.
  *
  * @param numHeads query heads H
  * @param numKvHeads key/value heads; H must be a multiple of it (grouped-query attention)
@@ -21,7 +21,10 @@ public record AttentionShape(
             throw new ShapeException("attention: heads must be a multiple of key/value heads; got " + numHeads + " and "
                     + numKvHeads + ", head size " + headDim);
         }
-        if (queryOffsets.length < 2 || queryOffsets.length != keyOffsets.length || queryOffsets[0] != 0 || keyOffsets[0] != 0) {
+        if (queryOffsets.length < 2
+                || queryOffsets.length != keyOffsets.length
+                || queryOffsets[0] != 0
+                || keyOffsets[0] != 0) {
             throw new ShapeException("attention: query and key offsets must start at 0 and be equally many");
         }
         for (int s = 1; s < queryOffsets.length; s++) {

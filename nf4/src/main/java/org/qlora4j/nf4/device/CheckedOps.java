@@ -6,11 +6,12 @@ import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
 
 /**
- * Checks every argument of every operation before the device sees it: shapes, types, device, open scopes, overlap of results
- * with inputs, ranges of indices, and that one thread uses the device. Kernels work on raw addresses, so this is what stands
- * between a mistake and the end of the process; every device wraps its operations in it.
+ * Checks every argument of every operation before the device sees it: shapes, types, device, open scopes, overlap of
+ * results with inputs, ranges of indices, and that one thread uses the device. Kernels work on raw addresses, so this
+ * is what stands between a mistake and the end of the process; every device wraps its operations in it.
  *
- * <p>Mistakes in arguments are {@link ShapeException}, use after close and from another thread {@link IllegalStateException}.
+ * <p>Mistakes in arguments are {@link ShapeException}, use after close and from another thread
+ * {@link IllegalStateException}.
  */
 public final class CheckedOps implements Ops {
     private final Ops ops;
@@ -22,7 +23,8 @@ public final class CheckedOps implements Ops {
      * @param ops the device's own operations
      * @param deviceName the device all tensors must be on
      * @param floatType type of all tensors called float in {@link Ops}
-     * @param hostReadable whether tensors are in host memory, so that ids, labels, rows and positions can be checked as well
+     * @param hostReadable whether tensors are in host memory, so that ids, labels, rows and positions can be checked as
+     *     well
      */
     public CheckedOps(Ops ops, String deviceName, DType floatType, boolean hostReadable) {
         this.ops = ops;
@@ -172,8 +174,8 @@ public final class CheckedOps implements Ops {
         checkThread(op);
         check.floats(op, "x", x);
         if (headDim < 2 || headDim % 2 != 0 || x.cols() % headDim != 0) {
-            throw new ShapeException(op + ": x must be [N, heads · headDim] with an even headDim, got headDim " + headDim
-                    + " and " + x);
+            throw new ShapeException(
+                    op + ": x must be [N, heads · headDim] with an even headDim, got headDim " + headDim + " and " + x);
         }
         check.floats(op, "cos", cos, cos.rows(), headDim / 2);
         check.floats(op, "sin", sin, cos.rows(), headDim / 2);
@@ -225,8 +227,8 @@ public final class CheckedOps implements Ops {
         String op = "attentionBackward";
         checkThread(op);
         if (shape.queries() != shape.keys()) {
-            throw new ShapeException(op + ": queries and keys must be equally many, got " + shape.queries() + " and "
-                    + shape.keys());
+            throw new ShapeException(
+                    op + ": queries and keys must be equally many, got " + shape.queries() + " and " + shape.keys());
         }
         attentionShapes(op, out, logSumExp, q, k, v, shape);
         check.floats(op, "dOut", dOut, q.rows(), q.cols());

@@ -7,8 +7,8 @@ import org.qlora4j.nf4.tensor.Tensor;
 /**
  * Memory and maths of one processor. Model code sees this interface, {@link Ops} and tensors, never a concrete device.
  *
- * <p>A device and everything made by it belong to one thread at a time: calls are not synchronized, results are ready when
- * a call that returns host data ({@code download}) returns.
+ * <p>A device and everything made by it belong to one thread at a time: calls are not synchronized, results are ready
+ * when a call that returns host data ({@code download}) returns.
  */
 public interface Device extends AutoCloseable {
     /** {@code cpu}, {@code reference}, {@code cuda:0} … */
@@ -33,7 +33,9 @@ public interface Device extends AutoCloseable {
     /** Largest {@link #bytesHeld()} so far. */
     long peakBytes();
 
-    /** Copies {@code values[offset …]} to all elements of {@code dst} in row order; converts to its floating point type. */
+    /**
+     * Copies {@code values[offset …]} to all elements of {@code dst} in row order; converts to its floating point type.
+     */
     void upload(Tensor dst, float[] values, int offset);
 
     /** As the float version; for gradient checks in double. */

@@ -38,7 +38,9 @@ public final class HostElements {
 
     /** Element (row, col) of a floating point tensor. */
     public static double get(Tensor t, int row, int col) {
-        return get(t.dtype(), t.address() + ((long) row * t.stride() + col) * t.dtype().bytes());
+        return get(
+                t.dtype(),
+                t.address() + ((long) row * t.stride() + col) * t.dtype().bytes());
     }
 
     /** Sets element (row, col) of a floating point tensor. */
@@ -64,7 +66,7 @@ public final class HostElements {
     /** The nearest bfloat16, ties to even; NaN stays NaN. */
     public static short floatToBf16(float value) {
         int bits = Float.floatToRawIntBits(value);
-        if (value != value) {
+        if (Float.isNaN(value)) {
             return (short) (bits >>> 16 | 0x40);
         }
         return (short) (bits + 0x7FFF + (bits >>> 16 & 1) >>> 16);

@@ -6,9 +6,9 @@ import java.util.ArrayList;
 /**
  * The native memory of one host device, in chunks: taken by scopes, given back by them, kept for the next one.
  *
- * <p>The smallest idle chunk that fits is reused, but only if at most a quarter of it stays unused. Otherwise a new one is made,
- * and before that idle chunks, the largest first, go back to the system while more than half of all memory is idle, up to as
- * many bytes as are wanted.
+ * <p>The smallest idle chunk that fits is reused, but only if at most a quarter of it stays unused. Otherwise a new one
+ * is made, and before that idle chunks, the largest first, go back to the system while more than half of all memory is
+ * idle, up to as many bytes as are wanted.
  */
 final class HostPool implements AutoCloseable {
     /** 4 MiB, the size scopes ask for to place small tensors in: norms, row statistics, LoRA's rank-r activations. */
@@ -91,6 +91,7 @@ final class HostPool implements AutoCloseable {
         return chunk;
     }
 
+    @SuppressWarnings("MustBeClosedChecker") // the chunk owns the arena
     private static Chunk fromSystem(long bytes) {
         // shared: worker threads of the device touch it; the JDK zeroes it once
         Arena arena = Arena.ofShared();

@@ -8,12 +8,12 @@ import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * Scopes over native host memory, for devices that compute on the CPU. Freed memory is kept and reused, so that a loop that
- * allocates the same sizes in every round takes nothing from the system after the first. Addresses are valid offsets into
- * {@link HostMemory#ALL}.
+ * Scopes over native host memory, for devices that compute on the CPU. Freed memory is kept and reused, so that a loop
+ * that allocates the same sizes in every round takes nothing from the system after the first. Addresses are valid
+ * offsets into {@link HostMemory#ALL}.
  *
- * <p>Not synchronized: it belongs to its device, which belongs to one thread at a time. Closing it frees all memory, also that
- * of scopes that are still open; they count as closed from then on.
+ * <p>Not synchronized: it belongs to its device, which belongs to one thread at a time. Closing it frees all memory,
+ * also that of scopes that are still open; they count as closed from then on.
  */
 public final class HostScopes implements AutoCloseable {
     /** Every tensor starts at a multiple of it: a cache line, and the widest vector register. */

@@ -11,9 +11,9 @@ import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * {@link Device#upload} and {@link Device#download} for tensors in host memory. Each method throws {@link ShapeException} for
- * a wrong type, {@link IndexOutOfBoundsException} if the array is too short and {@link IllegalStateException} if the tensor's
- * memory is closed.
+ * {@link Device#upload} and {@link Device#download} for tensors in host memory. Each method throws
+ * {@link ShapeException} for a wrong type, {@link IndexOutOfBoundsException} if the array is too short and
+ * {@link IllegalStateException} if the tensor's memory is closed.
  */
 public final class HostTransfers {
     private HostTransfers() {}
@@ -114,8 +114,8 @@ public final class HostTransfers {
             throw new ShapeException(what + ": expected " + expected + ", got " + t);
         }
         if (offset < 0 || count > arrayLength - offset) {
-            throw new IndexOutOfBoundsException(
-                    what + ": " + t + " needs " + count + " array elements from " + offset + ", the array has " + arrayLength);
+            throw new IndexOutOfBoundsException(what + ": " + t + " needs " + count + " array elements from " + offset
+                    + ", the array has " + arrayLength);
         }
     }
 }

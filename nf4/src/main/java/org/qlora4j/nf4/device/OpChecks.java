@@ -5,8 +5,8 @@ import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
 
 /**
- * The single checks {@link CheckedOps} is made of. Each one throws with the operation's and the argument's name, and what was
- * expected and found; nothing is allocated where it passes.
+ * The single checks {@link CheckedOps} is made of. Each one throws with the operation's and the argument's name, and
+ * what was expected and found; nothing is allocated where it passes.
  */
 final class OpChecks {
     private final String deviceName;
@@ -68,8 +68,8 @@ final class OpChecks {
             for (int i = 0; i < count; i++) {
                 int index = HostElements.index(t, i);
                 if (index < 0 || index >= limit) {
-                    throw new ShapeException(op + ": " + arg + "[" + i + "] must be from 0 to " + (limit - 1) + " (" + what
-                            + "), got " + index);
+                    throw new ShapeException(op + ": " + arg + "[" + i + "] must be from 0 to " + (limit - 1) + " ("
+                            + what + "), got " + index);
                 }
             }
         }
@@ -84,7 +84,8 @@ final class OpChecks {
         for (int i = 0; i < t.cols(); i++) {
             int index = HostElements.index(t, i);
             if ((seen[index >> 6] >>> index & 1) != 0) {
-                throw new ShapeException(op + ": " + arg + "[" + i + "] repeats row " + index + "; no row may come twice");
+                throw new ShapeException(
+                        op + ": " + arg + "[" + i + "] repeats row " + index + "; no row may come twice");
             }
             seen[index >> 6] |= 1L << index;
         }
@@ -109,7 +110,13 @@ final class OpChecks {
                 part(op, arg, "packed", q.packed(), DType.U8, ((long) q.rows() * q.cols() + 1) / 2);
                 switch (q.absmax()) {
                     case Weight.AbsMax.Plain plain ->
-                        part(op, arg, "absmax", plain.values(), DType.F32, plain.values().numel());
+                        part(
+                                op,
+                                arg,
+                                "absmax",
+                                plain.values(),
+                                DType.F32,
+                                plain.values().numel());
                     case Weight.AbsMax.Nested nested -> {
                         if (nested.blockSize() < 1) {
                             throw new ShapeException(op + ": " + arg + "'s nested block size must be at least 1, got "
@@ -141,8 +148,8 @@ final class OpChecks {
     private void part(String op, String arg, String part, Tensor t, DType dtype, long numel) {
         usable(op, arg, t);
         if (t.dtype() != dtype || t.numel() != numel || !t.isContiguous()) {
-            throw new ShapeException(op + ": " + arg + "'s " + part + " must be " + numel + " contiguous elements of " + dtype
-                    + ", got " + t);
+            throw new ShapeException(op + ": " + arg + "'s " + part + " must be " + numel + " contiguous elements of "
+                    + dtype + ", got " + t);
         }
     }
 
@@ -170,16 +177,13 @@ final class OpChecks {
     }
 
     /**
-     * Whether two tensors of one device share a byte. Exact if their rows are equally far apart (so that different columns of
-     * one matrix do not count) or one has a single row; otherwise true as soon as the spans meet.
+     * Whether two tensors of one device share a byte. Exact if their rows are equally far apart (so that different
+     * columns of one matrix do not count) or one has a single row; otherwise true as soon as the spans meet.
      */
     static boolean overlap(Tensor a, Tensor b) {
         long spanA = a.spanBytes();
         long spanB = b.spanBytes();
-        if (spanA == 0
-                || spanB == 0
-                || a.address() + spanA <= b.address()
-                || b.address() + spanB <= a.address()) {
+        if (spanA == 0 || spanB == 0 || a.address() + spanA <= b.address() || b.address() + spanB <= a.address()) {
             return false;
         }
         long widthA = (long) a.cols() * a.dtype().bytes();
@@ -190,7 +194,8 @@ final class OpChecks {
         if (widthA > stride || widthB > stride || a.rows() > 1 && b.rows() > 1 && strideA != strideB) {
             return true;
         }
-        // b starts in row `row` of a's grid, `column` bytes behind that row's start; its rows may reach into the next one
+        // b starts in row `row` of a's grid, `column` bytes behind that row's start; its rows may reach into the next
+        // one
         long row = Math.floorDiv(b.address() - a.address(), stride);
         long column = Math.floorMod(b.address() - a.address(), stride);
         boolean inRow = column < widthA && row < a.rows() && row + b.rows() > 0;

@@ -6,10 +6,10 @@ import org.qlora4j.nf4.weight.Weight;
 /**
  * The operations two devices need different code for; everything else is written with them.
  *
- * <p>Results come first. Letters: N tokens (rows), C hidden size, H heads, D head size, V vocabulary. "Float" tensors have the
- * device's floating point type. <b>Parameter gradients add, activation gradients overwrite unless {@code beta} says
- * otherwise.</b> With {@code beta} 0 the old content is not read (it may be NaN). A result may be one of the inputs only where it
- * says so.
+ * <p>Results come first. Letters: N tokens (rows), C hidden size, H heads, D head size, V vocabulary. "Float" tensors
+ * have the device's floating point type. <b>Parameter gradients add, activation gradients overwrite unless {@code beta}
+ * says otherwise.</b> With {@code beta} 0 the old content is not read (it may be NaN). A result may be one of the
+ * inputs only where it says so.
  */
 public interface Ops {
     /**
@@ -22,7 +22,8 @@ public interface Ops {
     void matmul(Tensor out, Tensor a, boolean transA, Tensor b, boolean transB, double alpha, double beta);
 
     /**
-     * {@code out = x · Wᵀ + beta · out} if {@code transW} (forward), else {@code out = x · W + beta · out} (input gradient).
+     * {@code out = x · Wᵀ + beta · out} if {@code transW} (forward), else {@code out = x · W + beta · out} (input
+     * gradient).
      *
      * @param out float [N, W.rows] if {@code transW}, else [N, W.cols]
      * @param x float [N, W.cols] if {@code transW}, else [N, W.rows]
@@ -60,8 +61,8 @@ public interface Ops {
     void rmsNormBackward(Tensor dx, Tensor dy, Tensor x, Tensor rstd, Tensor weight, double beta);
 
     /**
-     * Rotary embedding in place, halves not interleaved: within each head {@code (a, b) → (a·cos − b·sin, b·cos + a·sin)} where
-     * a is the first and b the second half. The inverse (also its gradient) turns the other way.
+     * Rotary embedding in place, halves not interleaved: within each head {@code (a, b) → (a·cos − b·sin, b·cos +
+     * a·sin)} where a is the first and b the second half. The inverse (also its gradient) turns the other way.
      *
      * @param x float [N, heads · headDim]
      * @param cos float [positions, headDim/2]
@@ -83,7 +84,16 @@ public interface Ops {
 
     /** Gradients of {@link #attention}; queries and keys must be equally many. Overwrites dq, dk, dv. */
     void attentionBackward(
-            Tensor dq, Tensor dk, Tensor dv, Tensor dOut, Tensor out, Tensor logSumExp, Tensor q, Tensor k, Tensor v, AttentionShape shape);
+            Tensor dq,
+            Tensor dk,
+            Tensor dv,
+            Tensor dOut,
+            Tensor out,
+            Tensor logSumExp,
+            Tensor q,
+            Tensor k,
+            Tensor v,
+            AttentionShape shape);
 
     /** {@code y = silu(gate) ⊙ up}, {@code silu(g) = g / (1 + e^-g)}; y may be gate or up. All float [N, F]. */
     void swiGlu(Tensor y, Tensor gate, Tensor up);
@@ -104,8 +114,9 @@ public interface Ops {
     void fill(Tensor y, double value);
 
     /**
-     * {@code y = x/(1−p)} where element (i, j) is kept, else 0. Kept if {@code Dropout.keeps(seed, i·cols + j, threshold(p))}
-     * (see {@link Dropout}): the mask is a function of the seed and the index, so backward makes it again. y may be x.
+     * {@code y = x/(1−p)} where element (i, j) is kept, else 0. Kept if {@code Dropout.keeps(seed, i·cols + j,
+     * threshold(p))} (see {@link Dropout}): the mask is a function of the seed and the index, so backward makes it
+     * again. y may be x.
      */
     void dropout(Tensor y, Tensor x, double p, long seed);
 
@@ -121,6 +132,8 @@ public interface Ops {
     /** {@code Σ x²} in double, in a fixed order. */
     double sumOfSquares(Tensor x);
 
-    /** One AdamW step on all elements. @param p parameter @param g gradient @param m first moment @param v second moment */
+    /**
+     * One AdamW step on all elements. @param p parameter @param g gradient @param m first moment @param v second moment
+     */
     void adamW(Tensor p, Tensor g, Tensor m, Tensor v, AdamWStep step);
 }

@@ -5,8 +5,8 @@ import org.qlora4j.nf4.tensor.Memory;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * Allocates tensors and frees all of them on close. Scopes are cheap: a device keeps freed memory for the next scope, so
- * that a training step allocates nothing from the system once it has run a few times.
+ * Allocates tensors and frees all of them on close. Scopes are cheap: a device keeps freed memory for the next scope,
+ * so that a training step allocates nothing from the system once it has run a few times.
  */
 public interface Scope extends Memory, AutoCloseable {
     /**

@@ -13,8 +13,8 @@ import java.nio.file.StandardOpenOption;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * Files that appear whole or not at all: written under another name in the same folder, forced to disk, then renamed. A crash or
- * a full disk leaves the old file as it was.
+ * Files that appear whole or not at all: written under another name in the same folder, forced to disk, then renamed. A
+ * crash or a full disk leaves the old file as it was.
  */
 public final class AtomicFile {
     private static final AtomicLong COUNTER = new AtomicLong();

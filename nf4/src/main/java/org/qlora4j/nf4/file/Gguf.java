@@ -9,8 +9,8 @@ import java.util.Optional;
 import java.util.Set;
 
 /**
- * Reads a GGUF file, version 2 or 3, little-endian, in one part. Shapes are given row-major, [out, in]; names and the layout of
- * rotary weights are llama.cpp's.
+ * Reads a GGUF file, version 2 or 3, little-endian, in one part. Shapes are given row-major, [out, in]; names and the
+ * layout of rotary weights are llama.cpp's.
  *
  * @see <a href="https://github.com/ggml-org/ggml/blob/master/docs/gguf.md">the format</a>
  */
@@ -49,8 +49,8 @@ public final class Gguf implements TensorFiles {
     }
 
     /**
-     * All metadata in file order. Values are String, Long (all integer types), Double (both float types), Boolean, or an unmodifiable
-     * List of these.
+     * All metadata in file order. Values are String, Long (all integer types), Double (both float types), Boolean, or
+     * an unmodifiable List of these.
      */
     public Map<String, Object> metadata() {
         return header.metadata();
@@ -123,7 +123,8 @@ public final class Gguf implements TensorFiles {
         if (!type.isInstance(value)) {
             throw new ModelFormatException(
                     file,
-                    "metadata '" + key + "': expected " + expected + ", found " + value.getClass().getSimpleName());
+                    "metadata '" + key + "': expected " + expected + ", found "
+                            + value.getClass().getSimpleName());
         }
         return Optional.of(type.cast(value));
     }

@@ -1,7 +1,8 @@
 package org.qlora4j.nf4.file;
 
 /**
- * Dequantization of GGUF blocks, with the roundings of the {@code gguf} Python package (scale in fp32, one product, one sum).
+ * Dequantization of GGUF blocks, with the roundings of the {@code gguf} Python package (scale in fp32, one product, one
+ * sum).
  *
  * @see <a href="https://github.com/ggml-org/ggml/blob/master/docs/gguf.md">the format</a>
  */
@@ -61,7 +62,10 @@ final class GgufBlocks {
         }
     }
 
-    /** Q4_K and Q5_K: 8 groups of 32 values with a 6-bit scale and minimum each; {@code qh} is -1 where there is no fifth bit. */
+    /**
+     * Q4_K and Q5_K: 8 groups of 32 values with a 6-bit scale and minimum each; {@code qh} is -1 where there is no
+     * fifth bit.
+     */
     private static void q45K(byte[] src, int at, int qs, int qh, float[] dst, int to) {
         float d = f16(src, at);
         float dmin = f16(src, at + 2);

@@ -77,7 +77,8 @@ record GgufHeader(int version, Map<String, Object> metadata, Map<String, StoredT
     private static void refuseSplit(Path file, Map<String, Object> metadata) {
         if (metadata.get("split.count") instanceof Long parts && parts > 1) {
             throw new ModelFormatException(
-                    file, "is one part of a model split into " + parts + "; merge it with llama.cpp's gguf-split --merge");
+                    file,
+                    "is one part of a model split into " + parts + "; merge it with llama.cpp's gguf-split --merge");
         }
     }
 
@@ -150,7 +151,8 @@ record GgufHeader(int version, Map<String, Object> metadata, Map<String, StoredT
                         file,
                         info.name(),
                         info.byteLength() + " bytes at data offset " + Long.toUnsignedString(offset)
-                                + " are not inside the " + dataBytes + " bytes of data; the file is truncated or damaged");
+                                + " are not inside the " + dataBytes
+                                + " bytes of data; the file is truncated or damaged");
             }
             if (offset % alignment != 0) {
                 throw ModelFormatException.ofTensor(

@@ -6,7 +6,9 @@ import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 
-/** Reads the little-endian header of a GGUF file front to back; each read is checked against the size of the file first. */
+/**
+ * Reads the little-endian header of a GGUF file front to back; each read is checked against the size of the file first.
+ */
 final class GgufInput {
     /** The largest real headers (vocabularies of 262144 tokens with merges) have about 20 MB. */
     static final long MAX_HEADER_BYTES = 256_000_000;

@@ -1,6 +1,8 @@
 package org.qlora4j.nf4.file;
 
-/** Dequantization of the block types that are met less often: Q2_K, Q3_K, Q8_K, IQ4_NL, IQ4_XS; see {@link GgufBlocks}. */
+/**
+ * Dequantization of the block types that are met less often: Q2_K, Q3_K, Q8_K, IQ4_NL, IQ4_XS; see {@link GgufBlocks}.
+ */
 final class GgufRareBlocks {
     /** The 16 levels of IQ4_NL and IQ4_XS, denser around zero. */
     private static final byte[] IQ4_LEVELS = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
@@ -20,8 +22,8 @@ final class GgufRareBlocks {
     }
 
     /**
-     * Two bits per value in the order that Q2_K and Q3_K share: 2 halves of 128 values; in each, bit pair {@code j} of 32 bytes is
-     * group {@code j} of 32 values.
+     * Two bits per value in the order that Q2_K and Q3_K share: 2 halves of 128 values; in each, bit pair {@code j} of
+     * 32 bytes is group {@code j} of 32 values.
      */
     private static int twoBits(byte[] src, int qs, int i) {
         return src[qs + i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;

@@ -7,7 +7,9 @@ import java.util.List;
 
 /** Reads the typed values of GGUF metadata. */
 final class GgufValues {
-    /** All array elements of a file together; the largest vocabularies with merges and scores have about 1.3 million. */
+    /**
+     * All array elements of a file together; the largest vocabularies with merges and scores have about 1.3 million.
+     */
     private static final int MAX_ARRAY_ELEMENTS = 1 << 23;
     /** The format allows arrays of arrays; no known file goes deeper than two. */
     private static final int MAX_DEPTH = 4;
@@ -45,10 +47,11 @@ final class GgufValues {
             case 10 -> unsigned(what, in.i64(what));
             case 11 -> in.i64(what);
             case 12 -> in.f64(what);
-            default -> throw new ModelFormatException(
-                    file,
-                    what + ": value type " + Integer.toUnsignedString(type) + " before offset " + in.position()
-                            + " is unknown; the format has 0 to 12");
+            default ->
+                throw new ModelFormatException(
+                        file,
+                        what + ": value type " + Integer.toUnsignedString(type) + " before offset " + in.position()
+                                + " is unknown; the format has 0 to 12");
         };
     }
 

@@ -33,8 +33,9 @@ public final class Safetensors implements TensorFiles {
     }
 
     /**
-     * Opens a file, an index or a folder. In a folder {@code model.safetensors} goes before {@code model.safetensors.index.json}, as in
-     * transformers. Of sharded files the index decides which tensors exist; a shard may hold more.
+     * Opens a file, an index or a folder. In a folder {@code model.safetensors} goes before
+     * {@code model.safetensors.index.json}, as in transformers. Of sharded files the index decides which tensors exist;
+     * a shard may hold more.
      *
      * @param path a .safetensors file, a .index.json file, or a folder
      * @throws ModelFormatException if the content is damaged, or the folder holds no safetensors
@@ -50,15 +51,14 @@ public final class Safetensors implements TensorFiles {
             if (!Files.exists(file)) {
                 throw new ModelFormatException(
                         path,
-                        "expected " + SINGLE_FILE + " or " + INDEX_FILE + " in this folder, found neither; pickled weights"
+                        "expected " + SINGLE_FILE + " or " + INDEX_FILE
+                                + " in this folder, found neither; pickled weights"
                                 + " (pytorch_model.bin) are not read, convert them to safetensors");
             }
         }
         TensorReader reader = new TensorReader();
         try {
-            return file.toString().endsWith(".json")
-                    ? openIndex(path, file, reader)
-                    : openSingle(path, file, reader);
+            return file.toString().endsWith(".json") ? openIndex(path, file, reader) : openSingle(path, file, reader);
         } catch (RuntimeException | Error e) {
             reader.close();
             throw e;

@@ -17,8 +17,8 @@ import java.util.Set;
 import java.util.TreeMap;
 
 /**
- * Writes safetensors files. The tensors are declared first, their data is then asked for one by one, so that a model larger than
- * memory can be written. A file appears whole or not at all ({@link AtomicFile}).
+ * Writes safetensors files. The tensors are declared first, their data is then asked for one by one, so that a model
+ * larger than memory can be written. A file appears whole or not at all ({@link AtomicFile}).
  *
  * @see <a href="https://github.com/huggingface/safetensors#format">the format</a>
  */
@@ -49,8 +49,8 @@ public final class SafetensorsWriter {
     }
 
     /**
-     * Writes or replaces one file. Tensors lie in the given order, except that wider element types go first: torch needs each tensor
-     * aligned to its element size.
+     * Writes or replaces one file. Tensors lie in the given order, except that wider element types go first: torch
+     * needs each tensor aligned to its element size.
      *
      * @param file the file; its folder must exist
      * @param metadata the {@code __metadata__} strings; none if empty

@@ -59,8 +59,8 @@ record ShardIndex(Map<String, String> weightMap) {
 
     /** A downloaded index must not make us open files elsewhere. */
     private static void checkPlainName(Path file, String tensor, String shard) {
-        boolean plain = shard.endsWith(".safetensors")
-                && shard.chars().noneMatch(c -> c == '/' || c == '\\' || c < ' ');
+        boolean plain =
+                shard.endsWith(".safetensors") && shard.chars().noneMatch(c -> c == '/' || c == '\\' || c < ' ');
         if (!plain) {
             throw ModelFormatException.ofTensor(
                     file,

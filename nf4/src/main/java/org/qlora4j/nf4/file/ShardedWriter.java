@@ -88,8 +88,7 @@ public final class ShardedWriter {
         }
         List<Shard> shards = new ArrayList<>();
         for (List<TensorSpec> each : parts) {
-            String name = String.format(
-                    Locale.ROOT, "model-%05d-of-%05d.safetensors", shards.size() + 1, parts.size());
+            String name = String.format(Locale.ROOT, "model-%05d-of-%05d.safetensors", shards.size() + 1, parts.size());
             shards.add(new Shard(name, each));
         }
         return shards;

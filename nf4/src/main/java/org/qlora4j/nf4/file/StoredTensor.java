@@ -13,16 +13,15 @@ import java.util.List;
  * @param offset first byte, counted from the start of the file
  * @param byteLength stored bytes
  */
-public record StoredTensor(
-        String name, StorageType type, List<Long> shape, Path file, long offset, long byteLength) {
+public record StoredTensor(String name, StorageType type, List<Long> shape, Path file, long offset, long byteLength) {
 
     /** @throws IllegalArgumentException if the byte length does not fit shape and type */
     public StoredTensor {
         shape = List.copyOf(shape);
         long expected = byteLength(type, shape);
         if (byteLength != expected || offset < 0) {
-            throw new IllegalArgumentException("tensor '" + name + "' " + type.name() + " " + shape + " takes " + expected
-                    + " bytes, got " + byteLength + " bytes at offset " + offset);
+            throw new IllegalArgumentException("tensor '" + name + "' " + type.name() + " " + shape + " takes "
+                    + expected + " bytes, got " + byteLength + " bytes at offset " + offset);
         }
     }
 

@@ -16,12 +16,14 @@ import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
- * JSON of safetensors headers and indexes, read token by token so that depth and size of what is not expected cost nothing.
- * Duplicate names and invalid UTF-8 are errors: two readers could otherwise see two different models in one file.
+ * JSON of safetensors headers and indexes, read token by token so that depth and size of what is not expected cost
+ * nothing. Duplicate names and invalid UTF-8 are errors: two readers could otherwise see two different models in one
+ * file.
  */
 final class StrictJson {
-    private static final JsonFactory JSON =
-            JsonFactory.builder().enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build();
+    private static final JsonFactory JSON = JsonFactory.builder()
+            .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
+            .build();
 
     private StrictJson() {}
 

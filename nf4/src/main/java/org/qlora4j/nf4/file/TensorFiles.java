@@ -12,9 +12,9 @@ import java.util.Optional;
 import java.util.Set;
 
 /**
- * The tensors of one model, in one file or several. Opening reads only the headers. All methods may be called from many threads
- * at once; each read needs about 1 MiB of its own, whatever the size of the tensor. A thread that is interrupted inside a
- * read closes the file for all ({@link java.nio.channels.ClosedByInterruptException}).
+ * The tensors of one model, in one file or several. Opening reads only the headers. All methods may be called from many
+ * threads at once; each read needs about 1 MiB of its own, whatever the size of the tensor. A thread that is
+ * interrupted inside a read closes the file for all ({@link java.nio.channels.ClosedByInterruptException}).
  */
 public interface TensorFiles extends AutoCloseable {
 
@@ -57,14 +57,17 @@ public interface TensorFiles extends AutoCloseable {
      * @throws ModelFormatException if there is none
      */
     default StoredTensor get(String name) {
-        return find(name).orElseThrow(() -> new ModelFormatException(
-                location(),
-                "tensor '" + name + "' is missing; the model holds " + names().size() + " tensors, the first are "
-                        + names().stream().limit(3).toList()));
+        return find(name)
+                .orElseThrow(() -> new ModelFormatException(
+                        location(),
+                        "tensor '" + name + "' is missing; the model holds " + names().size()
+                                + " tensors, the first are "
+                                + names().stream().limit(3).toList()));
     }
 
     /**
-     * Reads elements as float: F32 as it is, F16 and BF16 widened exactly, F64 rounded to nearest, GGUF blocks dequantized.
+     * Reads elements as float: F32 as it is, F16 and BF16 widened exactly, F64 rounded to nearest, GGUF blocks
+     * dequantized.
      *
      * @param t a tensor of this model
      * @param firstElement first element in row-major order; a multiple of the type's block size

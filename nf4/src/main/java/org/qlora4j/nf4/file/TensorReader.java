@@ -21,7 +21,10 @@ final class TensorReader implements AutoCloseable {
 
     private final Map<Path, FileChannel> channels = new LinkedHashMap<>();
 
-    /** Opens a file for reading; it is closed with this reader. Not thread-safe: called only while a model is being opened. */
+    /**
+     * Opens a file for reading; it is closed with this reader. Not thread-safe: called only while a model is being
+     * opened.
+     */
     FileChannel add(Path file) {
         FileChannel open = channels.get(file);
         if (open == null) {
@@ -50,16 +53,17 @@ final class TensorReader implements AutoCloseable {
     void readFloats(StoredTensor t, long firstElement, int count, float[] dst, int dstOffset) {
         int blockSize = t.type().blockSize();
         if (!t.type().readsAsFloats()) {
-            throw new IllegalArgumentException("tensor '" + t.name() + "' holds " + t.type().name()
-                    + ", which is not a floating point type; use readBytes");
+            throw new IllegalArgumentException("tensor '" + t.name() + "' holds "
+                    + t.type().name() + ", which is not a floating point type; use readBytes");
         }
         if (firstElement < 0 || count < 0 || firstElement > t.elements() - count) {
             throw new IllegalArgumentException("elements " + firstElement + " .. +" + count + " are outside of tensor '"
                     + t.name() + "' with " + t.elements() + " elements");
         }
         if (firstElement % blockSize != 0 || count % blockSize != 0) {
-            throw new IllegalArgumentException("tensor '" + t.name() + "' is stored in " + t.type().name() + " blocks of "
-                    + blockSize + "; first element " + firstElement + " and count " + count + " must be multiples of it");
+            throw new IllegalArgumentException(
+                    "tensor '" + t.name() + "' is stored in " + t.type().name() + " blocks of " + blockSize
+                            + "; first element " + firstElement + " and count " + count + " must be multiples of it");
         }
         if (dstOffset < 0 || dstOffset > dst.length - count) {
             throw new IllegalArgumentException(
@@ -132,8 +136,8 @@ final class TensorReader implements AutoCloseable {
 
     private static void checkRange(StoredTensor t, long offset, long bytes) {
         if (offset < 0 || offset > t.byteLength() - bytes) {
-            throw new IllegalArgumentException("bytes " + offset + " .. +" + bytes + " are outside of tensor '" + t.name()
-                    + "' with " + t.byteLength() + " bytes");
+            throw new IllegalArgumentException("bytes " + offset + " .. +" + bytes + " are outside of tensor '"
+                    + t.name() + "' with " + t.byteLength() + " bytes");
         }
     }
 
@@ -148,9 +152,12 @@ final class TensorReader implements AutoCloseable {
 
     private static void readFully(StoredTensor t, FileChannel channel, long position, ByteBuffer dst) {
         if (!readFully(t.file(), channel, position, dst)) {
-            throw ModelFormatException.ofTensor(t.file(), t.name(), "the file ended inside the tensor's bytes "
-                    + t.offset() + " .. " + (t.offset() + t.byteLength())
-                    + "; it was truncated after it was opened");
+            throw ModelFormatException.ofTensor(
+                    t.file(),
+                    t.name(),
+                    "the file ended inside the tensor's bytes "
+                            + t.offset() + " .. " + (t.offset() + t.byteLength())
+                            + "; it was truncated after it was opened");
         }
     }
 

@@ -19,8 +19,8 @@ public record Tensor(Memory memory, DType dtype, int rows, int cols, int stride,
     public Tensor {
         Objects.requireNonNull(memory, "memory");
         if (rows < 0 || cols < 0 || stride < cols) {
-            throw new IllegalArgumentException("a tensor needs rows >= 0, cols >= 0 and stride >= cols; got rows " + rows
-                    + ", cols " + cols + ", stride " + stride);
+            throw new IllegalArgumentException("a tensor needs rows >= 0, cols >= 0 and stride >= cols; got rows "
+                    + rows + ", cols " + cols + ", stride " + stride);
         }
     }
 

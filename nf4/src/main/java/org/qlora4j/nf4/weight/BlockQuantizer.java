@@ -5,8 +5,8 @@ import java.util.Objects;
 /**
  * 4-bit quantization of a flattened tensor, bit for bit as bitsandbytes' CPU path does it.
  *
- * <p>The methods work on a piece of the tensor that starts on a block boundary, so that threads can share one tensor: pieces
- * of whole blocks touch disjoint bytes and scales. Only the piece that ends the tensor may end within a block.
+ * <p>The methods work on a piece of the tensor that starts on a block boundary, so that threads can share one tensor:
+ * pieces of whole blocks touch disjoint bytes and scales. Only the piece that ends the tensor may end within a block.
  *
  * @see <a href="https://arxiv.org/abs/2305.14314">Dettmers et al. 2023, section 3</a>
  */
@@ -27,8 +27,8 @@ public final class BlockQuantizer {
     }
 
     /**
-     * Quantizes {@code count} elements: per block {@code absmax = max|x|} and the code of {@code x * (1 / absmax)}; a short last
-     * block divides {@code x / absmax} instead. An odd last element shares its byte with the code of 0.
+     * Quantizes {@code count} elements: per block {@code absmax = max|x|} and the code of {@code x * (1 / absmax)}; a
+     * short last block divides {@code x / absmax} instead. An odd last element shares its byte with the code of 0.
      *
      * @param type codebook
      * @param blockSize a power of two from 32 to 4096
@@ -43,7 +43,15 @@ public final class BlockQuantizer {
      * @throws IndexOutOfBoundsException if a range does not fit its array
      */
     public static void quantize(
-            QuantType type, int blockSize, float[] x, int from, int count, byte[] packed, int packedFrom, float[] absmax, int absmaxFrom) {
+            QuantType type,
+            int blockSize,
+            float[] x,
+            int from,
+            int count,
+            byte[] packed,
+            int packedFrom,
+            float[] absmax,
+            int absmaxFrom) {
         QuantType.checkBlockSize(blockSize);
         Objects.checkFromIndexSize(from, count, x.length);
         Objects.checkFromIndexSize(packedFrom, (int) packedBytes(count), packed.length);
@@ -100,7 +108,14 @@ public final class BlockQuantizer {
      * @throws IndexOutOfBoundsException if a range does not fit its array
      */
     public static void dequantize(
-            QuantType type, int blockSize, byte[] packed, float[] absmax, long first, int count, float[] out, int outFrom) {
+            QuantType type,
+            int blockSize,
+            byte[] packed,
+            float[] absmax,
+            long first,
+            int count,
+            float[] out,
+            int outFrom) {
         QuantType.checkBlockSize(blockSize);
         Objects.checkFromIndexSize(first, count, 2L * packed.length);
         Objects.checkFromIndexSize(first, count, (long) blockSize * absmax.length);

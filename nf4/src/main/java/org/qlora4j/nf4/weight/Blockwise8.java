@@ -3,8 +3,9 @@ package org.qlora4j.nf4.weight;
 import java.util.Objects;
 
 /**
- * 8-bit blockwise quantization with a map of 256 values: {@code map[code] * absmax}. It has two rules for choosing a code, because
- * bitsandbytes has: its CPU library looks it up in a table of 65,536 bins, its GPU kernels search the nearest value.
+ * 8-bit blockwise quantization with a map of 256 values: {@code map[code] * absmax}. It has two rules for choosing a
+ * code, because bitsandbytes has: its CPU library looks it up in a table of 65,536 bins, its GPU kernels search the
+ * nearest value.
  *
  * <p>Like {@link BlockQuantizer} these methods may run on disjoint pieces of whole blocks at the same time.
  */
@@ -38,8 +39,8 @@ public final class Blockwise8 {
         }
         for (int i = 1; i < map.length; i++) {
             if (!(map[i - 1] <= map[i])) {
-                throw new IllegalArgumentException("a map of 8-bit codes must ascend; value " + i + " is " + map[i]
-                        + " after " + map[i - 1]);
+                throw new IllegalArgumentException(
+                        "a map of 8-bit codes must ascend; value " + i + " is " + map[i] + " after " + map[i - 1]);
             }
         }
         return map;
@@ -56,8 +57,8 @@ public final class Blockwise8 {
     }
 
     /**
-     * The CPU library's code of {@code v}, clamped to [-1, 1]: that of the nearest of 65,536 evenly spaced numbers, so small
-     * values may miss the nearest entry. NaN gives code 0.
+     * The CPU library's code of {@code v}, clamped to [-1, 1]: that of the nearest of 65,536 evenly spaced numbers, so
+     * small values may miss the nearest entry. NaN gives code 0.
      */
     public byte tableCode(float v) {
         float clamped = Math.max(-1f, Math.min(1f, v));
@@ -65,8 +66,8 @@ public final class Blockwise8 {
     }
 
     /**
-     * The GPU kernels' code of {@code v}: the nearest entry by seven steps of bisection; halfway between two entries the
-     * one the search ended on wins (csrc/kernels.cu, dQuantize).
+     * The GPU kernels' code of {@code v}: the nearest entry by seven steps of bisection; halfway between two entries
+     * the one the search ended on wins (csrc/kernels.cu, dQuantize).
      */
     public byte nearestCode(float v) {
         int pivot = 127;
@@ -96,8 +97,8 @@ public final class Blockwise8 {
     }
 
     /**
-     * Quantizes: per block {@code absmax = max|x|} and the code of {@code x * (1 / absmax)}; a block of zeros has absmax 0 and, by
-     * the table rule, code 0.
+     * Quantizes: per block {@code absmax = max|x|} and the code of {@code x * (1 / absmax)}; a block of zeros has
+     * absmax 0 and, by the table rule, code 0.
      *
      * @param rule how to choose a code
      * @param blockSize elements per scale, at least 1
@@ -112,7 +113,15 @@ public final class Blockwise8 {
      * @throws IndexOutOfBoundsException if a range does not fit its array
      */
     public void quantize(
-            Rule rule, int blockSize, float[] x, int from, int count, byte[] codes, int codesFrom, float[] absmax, int absmaxFrom) {
+            Rule rule,
+            int blockSize,
+            float[] x,
+            int from,
+            int count,
+            byte[] codes,
+            int codesFrom,
+            float[] absmax,
+            int absmaxFrom) {
         checkBlockSize(blockSize);
         Objects.checkFromIndexSize(from, count, x.length);
         Objects.checkFromIndexSize(codesFrom, count, codes.length);
@@ -136,7 +145,14 @@ public final class Blockwise8 {
      * @throws IndexOutOfBoundsException if a range does not fit its array
      */
     public void dequantize(
-            int blockSize, byte[] codes, int codesFrom, int count, float[] absmax, int absmaxFrom, float[] out, int outFrom) {
+            int blockSize,
+            byte[] codes,
+            int codesFrom,
+            int count,
+            float[] absmax,
+            int absmaxFrom,
+            float[] out,
+            int outFrom) {
         checkBlockSize(blockSize);
         Objects.checkFromIndexSize(codesFrom, count, codes.length);
         Objects.checkFromIndexSize(absmaxFrom, (int) BlockQuantizer.blocks(count, blockSize), absmax.length);

@@ -4,7 +4,8 @@ import java.util.Arrays;
 
 /**
  * Sixteen values and the choice among them: the level whose lower and upper midpoints enclose the number, a number on a
- * midpoint taking the lower level, as {@code torch.bucketize} over {@code (code[i] + code[i+1]) / 2} does in bitsandbytes.
+ * midpoint taking the lower level, as {@code torch.bucketize} over {@code (code[i] + code[i+1]) / 2} does in
+ * bitsandbytes.
  */
 public final class Codebook {
     /** Number of values. */
@@ -47,7 +48,8 @@ public final class Codebook {
             }
         }
         Arrays.fill(rankBelowBin, next, bins, (byte) (SIZE - 1));
-        // The native library decodes fp4's code 8 (sign bit set, magnitude 0) to -0.0, while its published table says 0.0.
+        // The native library decodes fp4's code 8 (sign bit set, magnitude 0) to -0.0, while its published table says
+        // 0.0.
         for (int code = SIZE / 2; code < SIZE; code++) {
             if (values[code] == 0f && values[code - SIZE / 2] == 0f) {
                 decoded[code] = -0f;
@@ -64,7 +66,10 @@ public final class Codebook {
         return values.clone();
     }
 
-    /** A copy of the 16 values that decoding multiplies by absmax; differs from {@link #values()} in the sign of fp4's second zero. */
+    /**
+     * A copy of the 16 values that decoding multiplies by absmax; differs from {@link #values()} in the sign of fp4's
+     * second zero.
+     */
     public float[] decodedValues() {
         return decoded.clone();
     }
@@ -75,8 +80,8 @@ public final class Codebook {
     }
 
     /**
-     * The code of {@code v}, which is clamped to [-1, 1] first; NaN gives the code of the highest level (15 for nf4), as
-     * bucketize sorts NaN last.
+     * The code of {@code v}, which is clamped to [-1, 1] first; NaN gives the code of the highest level (15 for nf4),
+     * as bucketize sorts NaN last.
      */
     public int code(float v) {
         if (!(v > -1f)) {

@@ -1,8 +1,8 @@
 package org.qlora4j.nf4.weight;
 
 /**
- * Quantization of the scales of a 4-bit weight: {@code absmax - mean(absmax)} in 8 bits, 256 to a block, with the signed dynamic map.
- * It brings the scales from 0.5 to 0.127 bits per element at block size 64.
+ * Quantization of the scales of a 4-bit weight: {@code absmax - mean(absmax)} in 8 bits, 256 to a block, with the
+ * signed dynamic map. It brings the scales from 0.5 to 0.127 bits per element at block size 64.
  *
  * @see <a href="https://arxiv.org/abs/2305.14314">Dettmers et al. 2023, section 3</a>
  */

@@ -3,9 +3,9 @@ package org.qlora4j.nf4.weight;
 import java.util.Arrays;
 
 /**
- * The 256 values of bitsandbytes' 8-bit dynamic data types, ascending: a sign, a unary exponent (powers of ten) and a linear
- * fraction. The signed map codes absmax values in double quantization and the first moments of 8-bit optimizers, the unsigned one
- * second moments.
+ * The 256 values of bitsandbytes' 8-bit dynamic data types, ascending: a sign, a unary exponent (powers of ten) and a
+ * linear fraction. The signed map codes absmax values in double quantization and the first moments of 8-bit optimizers,
+ * the unsigned one second moments.
  *
  * @see <a href="https://arxiv.org/abs/2110.02861">Dettmers et al. 2021, section 2</a>
  */

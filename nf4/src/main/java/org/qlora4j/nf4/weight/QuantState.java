@@ -13,7 +13,8 @@ import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.tensor.DType;
 
 /**
- * What bitsandbytes writes beside a 4-bit weight in {@code X.weight.quant_state.bitsandbytes__nf4}: the bytes of a JSON object.
+ * What bitsandbytes writes beside a 4-bit weight in {@code X.weight.quant_state.bitsandbytes__nf4}: the bytes of a JSON
+ * object.
  *
  * @param type codebook
  * @param blockSize elements per scale
@@ -22,7 +23,11 @@ import org.qlora4j.nf4.tensor.DType;
  * @param nested the second level, or null
  */
 public record QuantState(
-        QuantType type, int blockSize, DType dtype, List<Integer> shape, @Nullable Nested nested) {
+        QuantType type,
+        int blockSize,
+        DType dtype,
+        List<Integer> shape,
+        @Nullable Nested nested) {
     private static final JsonMapper JSON = JsonMapper.builder()
             .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
             .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
@@ -38,8 +43,9 @@ public record QuantState(
         /** @throws IllegalArgumentException if the block size is below 1 or the offset is not finite */
         public Nested {
             if (blockSize < 1 || !Float.isFinite(offset)) {
-                throw new IllegalArgumentException("quant_state: nested_blocksize must be positive and nested_offset finite, got "
-                        + blockSize + " and " + offset);
+                throw new IllegalArgumentException(
+                        "quant_state: nested_blocksize must be positive and nested_offset finite, got " + blockSize
+                                + " and " + offset);
             }
         }
     }
@@ -52,7 +58,8 @@ public record QuantState(
             throw new IllegalArgumentException("the shape of a 4-bit weight must be [out, in], got " + shape);
         }
         if (!dtype.isFloat()) {
-            throw new IllegalArgumentException("the dtype of a 4-bit weight must be a floating point type, got " + dtype.torchName());
+            throw new IllegalArgumentException(
+                    "the dtype of a 4-bit weight must be a floating point type, got " + dtype.torchName());
         }
     }
 
@@ -86,7 +93,8 @@ public record QuantState(
             if (!offset.isNumber()) {
                 throw unexpected("nested_offset", "a number", offset);
             }
-            nested = new Nested(integer("nested_blocksize", json.path("nested_blocksize")), (float) offset.doubleValue());
+            nested = new Nested(
+                    integer("nested_blocksize", json.path("nested_blocksize")), (float) offset.doubleValue());
         }
         return new QuantState(
                 QuantType.ofBnbName(text("quant_type", json)),

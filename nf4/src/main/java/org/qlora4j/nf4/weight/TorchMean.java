@@ -1,8 +1,8 @@
 package org.qlora4j.nf4.weight;
 
 /**
- * The mean of fp32 numbers with the roundings of {@code torch.mean} on one AVX2 thread, so that an offset computed here is
- * the one bitsandbytes computes there. Sums are cascaded: 32 partial sums (4 rows of 8 lanes), each in levels of at
+ * The mean of fp32 numbers with the roundings of {@code torch.mean} on one AVX2 thread, so that an offset computed here
+ * is the one bitsandbytes computes there. Sums are cascaded: 32 partial sums (4 rows of 8 lanes), each in levels of at
  * least 16 terms (aten/src/ATen/native/cpu/SumKernel.cpp).
  */
 final class TorchMean {

@@ -49,17 +49,18 @@ public sealed interface Weight {
      * @param packed U8 [1, (rows·cols + 1) / 2]
      * @param absmax one scale per block
      */
-    record Quantized(QuantType type, int blockSize, int rows, int cols, Tensor packed, AbsMax absmax) implements Weight {
+    record Quantized(QuantType type, int blockSize, int rows, int cols, Tensor packed, AbsMax absmax)
+            implements Weight {
         public Quantized {
             long n = (long) rows * cols;
             if (packed.dtype() != DType.U8 || packed.numel() != (n + 1) / 2) {
-                throw new IllegalArgumentException("a 4-bit weight [" + rows + ", " + cols + "] needs U8 [1, "
-                        + (n + 1) / 2 + "], got " + packed);
+                throw new IllegalArgumentException(
+                        "a 4-bit weight [" + rows + ", " + cols + "] needs U8 [1, " + (n + 1) / 2 + "], got " + packed);
             }
             long blocks = (n + blockSize - 1) / blockSize;
             if (absmax.count() != blocks) {
-                throw new IllegalArgumentException("a 4-bit weight [" + rows + ", " + cols + "] with block size " + blockSize
-                        + " needs " + blocks + " absmax values, got " + absmax.count());
+                throw new IllegalArgumentException("a 4-bit weight [" + rows + ", " + cols + "] with block size "
+                        + blockSize + " needs " + blocks + " absmax values, got " + absmax.count());
             }
         }
 

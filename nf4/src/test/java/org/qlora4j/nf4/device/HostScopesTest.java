@@ -174,7 +174,9 @@ class HostScopesTest {
             assertEquals(20 * MIB, scopes.bytesHeld(), "the idle 10 MiB were given back");
             OutOfDeviceMemoryException e =
                     assertThrows(OutOfDeviceMemoryException.class, () -> keep.newTensor(DType.U8, 13, (int) MIB));
-            assertTrue(e.getMessage().startsWith("small: no room for 13,631,488 more bytes (8,388,608 in use)"), e.getMessage());
+            assertTrue(
+                    e.getMessage().startsWith("small: no room for 13,631,488 more bytes (8,388,608 in use)"),
+                    e.getMessage());
             assertThrows(OutOfDeviceMemoryException.class, () -> keep.newTensor(DType.F64, 1 << 30, 1 << 30));
             keep.newTensor(DType.U8, 12, (int) MIB);
         }

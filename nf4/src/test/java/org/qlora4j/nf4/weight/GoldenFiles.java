@@ -11,7 +11,10 @@ import java.util.List;
 import org.qlora4j.nf4.file.Safetensors;
 import org.qlora4j.nf4.file.StoredTensor;
 
-/** Reference values of the Hugging Face stack; {@code -Dqlora4j.golden} or the folder {@code golden} at the repository's root. */
+/**
+ * Reference values of the Hugging Face stack; {@code -Dqlora4j.golden} or the folder {@code golden} at the repository's
+ * root.
+ */
 final class GoldenFiles {
     private GoldenFiles() {}
 
@@ -25,8 +28,8 @@ final class GoldenFiles {
                 return dir.resolve("golden").resolve(name);
             }
         }
-        throw new IllegalStateException("no folder 'golden' above " + Path.of("").toAbsolutePath()
-                + "; set -Dqlora4j.golden to the folder that holds " + name);
+        throw new IllegalStateException("no folder 'golden' above "
+                + Path.of("").toAbsolutePath() + "; set -Dqlora4j.golden to the folder that holds " + name);
     }
 
     static JsonNode json(String name) {

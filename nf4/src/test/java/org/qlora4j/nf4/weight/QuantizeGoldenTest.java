@@ -67,7 +67,8 @@ class QuantizeGoldenTest {
             assertEquals(offset, TorchMean.of(absmax), name + ": the mean has torch's roundings");
             DoubleQuant.Nested nested = DoubleQuant.quantize(absmax);
             assertArrayEquals(GoldenFiles.bytes(four, name + ".absmax_q"), nested.codes(), name + " absmax_q");
-            assertSameBits(GoldenFiles.floats(four, name + ".nested_absmax"), nested.absmax2(), name + " nested_absmax");
+            assertSameBits(
+                    GoldenFiles.floats(four, name + ".nested_absmax"), nested.absmax2(), name + " nested_absmax");
             absmax = DoubleQuant.dequantize(nested, DynamicMap.signed());
             assertSameBits(GoldenFiles.floats(four, name + ".absmax_dequant"), absmax, name + " absmax_dequant");
         } else {
@@ -138,8 +139,12 @@ class QuantizeGoldenTest {
                 assertEquals(state.nested().offset(), nested.offset(), weight);
                 assertArrayEquals(GoldenFiles.bytes(quantized, weight + ".absmax"), nested.codes(), weight);
                 assertSameBits(GoldenFiles.floats(quantized, weight + ".nested_absmax"), nested.absmax2(), weight);
-                assertSameBits(GoldenFiles.floats(quantized, weight + ".nested_quant_map"), DynamicMap.signed(), weight);
-                assertSameBits(GoldenFiles.floats(quantized, weight + ".quant_map"), state.type().codebook().values(), weight);
+                assertSameBits(
+                        GoldenFiles.floats(quantized, weight + ".nested_quant_map"), DynamicMap.signed(), weight);
+                assertSameBits(
+                        GoldenFiles.floats(quantized, weight + ".quant_map"),
+                        state.type().codebook().values(),
+                        weight);
                 compared++;
             }
             assertTrue(compared >= 14, "compared " + compared + " weights of " + model);
@@ -151,8 +156,12 @@ class QuantizeGoldenTest {
         JsonNode maps = GoldenFiles.json("quantize/maps.json");
         assertEquals(maps.path("dynamic_signed").path("sha256_le_float32").asText(), sha256(DynamicMap.signed()));
         assertEquals(maps.path("dynamic_unsigned").path("sha256_le_float32").asText(), sha256(DynamicMap.unsigned()));
-        assertEquals(maps.path("nf4").path("sha256_le_float32").asText(), sha256(QuantType.NF4.codebook().values()));
-        assertEquals(maps.path("fp4").path("sha256_le_float32").asText(), sha256(QuantType.FP4.codebook().values()));
+        assertEquals(
+                maps.path("nf4").path("sha256_le_float32").asText(),
+                sha256(QuantType.NF4.codebook().values()));
+        assertEquals(
+                maps.path("fp4").path("sha256_le_float32").asText(),
+                sha256(QuantType.FP4.codebook().values()));
     }
 
     private static String sha256(float[] values) throws NoSuchAlgorithmException {

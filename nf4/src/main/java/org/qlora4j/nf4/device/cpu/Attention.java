@@ -11,8 +11,9 @@ import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * Causal attention in blocks of one head and up to 128 query rows against all keys up to the block's end: one GEMM for the scores, softmax
- * over whole rows, one GEMM for the output. Backward makes the probabilities again from the log-sum-exp. No T×T matrix is kept.
+ * Causal attention in blocks of one head and up to 128 query rows against all keys up to the block's end: one GEMM for
+ * the scores, softmax over whole rows, one GEMM for the output. Backward makes the probabilities again from the
+ * log-sum-exp. No T×T matrix is kept.
  */
 final class Attention {
     private static final int BLOCK = 128;
@@ -76,7 +77,16 @@ final class Attention {
             Workers.Task task = (worker, count) -> {
                 for (int t = 0; t < blocks.length * heads; t++) {
                     if (mine(t, worker, count)) {
-                        forward(out, logSumExp, q, k, v, shape, blocks[t / heads], t % heads, scores.rowAddress(worker));
+                        forward(
+                                out,
+                                logSumExp,
+                                q,
+                                k,
+                                v,
+                                shape,
+                                blocks[t / heads],
+                                t % heads,
+                                scores.rowAddress(worker));
                     }
                 }
             };
@@ -89,7 +99,15 @@ final class Attention {
     }
 
     private void forward(
-            Tensor out, Tensor logSumExp, Tensor q, Tensor k, Tensor v, AttentionShape shape, Block b, int head, long scores) {
+            Tensor out,
+            Tensor logSumExp,
+            Tensor q,
+            Tensor k,
+            Tensor v,
+            AttentionShape shape,
+            Block b,
+            int head,
+            long scores) {
         int d = shape.headDim();
         int kvHead = head / (shape.numHeads() / shape.numKvHeads());
         int keys = b.keys();
@@ -118,7 +136,16 @@ final class Attention {
     }
 
     void backward(
-            Tensor dq, Tensor dk, Tensor dv, Tensor dOut, Tensor out, Tensor logSumExp, Tensor q, Tensor k, Tensor v, AttentionShape shape) {
+            Tensor dq,
+            Tensor dk,
+            Tensor dv,
+            Tensor dOut,
+            Tensor out,
+            Tensor logSumExp,
+            Tensor q,
+            Tensor k,
+            Tensor v,
+            AttentionShape shape) {
         Block[] blocks = blocks(shape);
         int heads = shape.numHeads();
         int rows = Math.min(BLOCK, shape.queries());
@@ -135,7 +162,21 @@ final class Attention {
                 zero(dkPart.address(), 2 * share);
                 for (int t = 0; t < blocks.length * heads; t++) {
                     if (mine(t, worker, count)) {
-                        backward(dq, dkPart, dvPart, dOut, out, logSumExp, q, k, v, shape, blocks[t / heads], t % heads, scores.rowAddress(2 * worker), scores.rowAddress(2 * worker + 1));
+                        backward(
+                                dq,
+                                dkPart,
+                                dvPart,
+                                dOut,
+                                out,
+                                logSumExp,
+                                q,
+                                k,
+                                v,
+                                shape,
+                                blocks[t / heads],
+                                t % heads,
+                                scores.rowAddress(2 * worker),
+                                scores.rowAddress(2 * worker + 1));
                     }
                 }
             });
@@ -154,7 +195,20 @@ final class Attention {
     }
 
     private void backward(
-            Tensor dq, Tensor dk, Tensor dv, Tensor dOut, Tensor out, Tensor logSumExp, Tensor q, Tensor k, Tensor v, AttentionShape shape, Block b, int head, long scores, long dScores) {
+            Tensor dq,
+            Tensor dk,
+            Tensor dv,
+            Tensor dOut,
+            Tensor out,
+            Tensor logSumExp,
+            Tensor q,
+            Tensor k,
+            Tensor v,
+            AttentionShape shape,
+            Block b,
+            int head,
+            long scores,
+            long dScores) {
         int d = shape.headDim();
         int kvHead = head / (shape.numHeads() / shape.numKvHeads());
         int keys = b.keys();
@@ -170,7 +224,8 @@ final class Attention {
             long p = scores + 4L * r * keys;
             long dp = dScores + 4L * r * keys;
             float lse = get(logSumExp.rowAddress(head) + 4L * (b.queryRow + r));
-            float delta = kernels.dot(dOutAt + 4L * r * dOut.stride(), out.rowAddress(b.queryRow + r) + 4L * head * d, d);
+            float delta =
+                    kernels.dot(dOutAt + 4L * r * dOut.stride(), out.rowAddress(b.queryRow + r) + 4L * head * d, d);
             kernels.softmaxBackward(p, dp, lse, delta, scale, seen);
             zero(p + 4L * seen, keys - seen);
             zero(dp + 4L * seen, keys - seen);
@@ -179,6 +234,19 @@ final class Attention {
         long dvAt = dv.rowAddress(b.keyRow) + 4L * kvHead * d;
         OneDnn.sgemm(true, false, keys, d, b.queries, 1, scores, keys, dOutAt, dOut.stride(), 1, dvAt, dv.stride());
         OneDnn.sgemm(true, false, keys, d, b.queries, 1, dScores, keys, qAt, q.stride(), 1, dkAt, dk.stride());
-        OneDnn.sgemm(false, false, b.queries, d, keys, 1, dScores, keys, kAt, k.stride(), 0, dq.rowAddress(b.queryRow) + 4L * head * d, dq.stride());
+        OneDnn.sgemm(
+                false,
+                false,
+                b.queries,
+                d,
+                keys,
+                1,
+                dScores,
+                keys,
+                kAt,
+                k.stride(),
+                0,
+                dq.rowAddress(b.queryRow) + 4L * head * d,
+                dq.stride());
     }
 }

@@ -35,6 +35,8 @@ public final class CpuDevice implements Device {
      * @param threads number of threads, the caller's included, at least 1; results depend on it in the last bits
      * @throws org.qlora4j.bindings.NativeException if oneDNN cannot be opened
      */
+    // the scope of the tables is a field, closed with the device
+    @SuppressWarnings("MustBeClosedChecker")
     public CpuDevice(int threads) {
         if (threads < 1 || threads > 1024) {
             throw new IllegalArgumentException("threads must be in 1 … 1024, got " + threads);
@@ -59,8 +61,8 @@ public final class CpuDevice implements Device {
 
     @Override
     public String description() {
-        return "cpu: " + workers.count() + (workers.count() == 1 ? " thread" : " threads") + ", " + String.join(" ", features())
-                + ", fp32, oneDNN " + OneDnn.version();
+        return "cpu: " + workers.count() + (workers.count() == 1 ? " thread" : " threads") + ", "
+                + String.join(" ", features()) + ", fp32, oneDNN " + OneDnn.version();
     }
 
     /** The instruction sets that matter here. */
@@ -70,7 +72,8 @@ public final class CpuDevice implements Device {
             Set<String> flags = new HashSet<>();
             for (String line : Files.readAllLines(Path.of("/proc/cpuinfo"))) {
                 if (line.startsWith("flags")) {
-                    flags.addAll(Arrays.asList(line.substring(line.indexOf(':') + 1).strip().split(" ")));
+                    flags.addAll(Arrays.asList(
+                            line.substring(line.indexOf(':') + 1).strip().split(" ")));
                     break;
                 }
             }

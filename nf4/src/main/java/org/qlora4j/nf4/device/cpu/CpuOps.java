@@ -9,14 +9,17 @@ import org.qlora4j.bindings.HostMemory;
 import org.qlora4j.nf4.device.AdamWStep;
 import org.qlora4j.nf4.device.AttentionShape;
 import org.qlora4j.nf4.device.Dropout;
-import org.qlora4j.nf4.device.HostScopes;
 import org.qlora4j.nf4.device.HostElements;
+import org.qlora4j.nf4.device.HostScopes;
 import org.qlora4j.nf4.device.Ops;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
 
-/** All operations in fp32: rows or elements dealt out to the workers, products by {@link Gemm}, attention by {@link Attention}. */
+/**
+ * All operations in fp32: rows or elements dealt out to the workers, products by {@link Gemm}, attention by
+ * {@link Attention}.
+ */
 final class CpuOps implements Ops {
     private static final MemorySegment ALL = HostMemory.ALL;
 
@@ -52,11 +55,15 @@ final class CpuOps implements Ops {
         if (t.numel() < ALONE) {
             work.run(0, t.rows());
         } else {
-            workers.run((w, count) -> work.run(Workers.from(t.rows(), 1, w, count), Workers.from(t.rows(), 1, w + 1, count)));
+            workers.run((w, count) ->
+                    work.run(Workers.from(t.rows(), 1, w, count), Workers.from(t.rows(), 1, w + 1, count)));
         }
     }
 
-    /** Work on pieces: whole rows of a matrix, or parts of the only row of a vector, each {@code (row, first column, columns)}. */
+    /**
+     * Work on pieces: whole rows of a matrix, or parts of the only row of a vector, each {@code (row, first column,
+     * columns)}.
+     */
     @FunctionalInterface
     private interface Piece {
         void run(int row, int col, int cols);
@@ -167,7 +174,16 @@ final class CpuOps implements Ops {
 
     @Override
     public void attentionBackward(
-            Tensor dq, Tensor dk, Tensor dv, Tensor dOut, Tensor out, Tensor logSumExp, Tensor q, Tensor k, Tensor v, AttentionShape shape) {
+            Tensor dq,
+            Tensor dk,
+            Tensor dv,
+            Tensor dOut,
+            Tensor out,
+            Tensor logSumExp,
+            Tensor q,
+            Tensor k,
+            Tensor v,
+            AttentionShape shape) {
         attention.backward(dq, dk, dv, dOut, out, logSumExp, q, k, v, shape);
     }
 
@@ -178,8 +194,10 @@ final class CpuOps implements Ops {
 
     @Override
     public void swiGluBackward(Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up) {
-        pieces(dy, (r, c, n) ->
-                kernels.swiGluBackward(at(dGate, r, c), at(dUp, r, c), at(dy, r, c), at(gate, r, c), at(up, r, c), n));
+        pieces(
+                dy,
+                (r, c, n) -> kernels.swiGluBackward(
+                        at(dGate, r, c), at(dUp, r, c), at(dy, r, c), at(gate, r, c), at(up, r, c), n));
     }
 
     @Override
@@ -234,8 +252,10 @@ final class CpuOps implements Ops {
     public void dropout(Tensor y, Tensor x, double p, long seed) {
         int threshold = Dropout.threshold(p);
         float keep = (float) (1 / (1 - p));
-        pieces(y, (r, c, n) ->
-                kernels.dropout(at(y, r, c), at(x, r, c), keep, threshold, seed, (long) r * y.cols() + c, n));
+        pieces(
+                y,
+                (r, c, n) ->
+                        kernels.dropout(at(y, r, c), at(x, r, c), keep, threshold, seed, (long) r * y.cols() + c, n));
     }
 
     @Override

@@ -13,8 +13,8 @@ import jdk.incubator.vector.VectorSpecies;
 import org.qlora4j.bindings.HostMemory;
 
 /**
- * 4-bit codes on 8 lanes (AVX2): a 16-entry table is two permutes and a blend. Written out step by step: with a helper for the step the
- * compiler gives up inlining it, and every vector becomes an object.
+ * 4-bit codes on 8 lanes (AVX2): a 16-entry table is two permutes and a blend. Written out step by step: with a helper
+ * for the step the compiler gives up inlining it, and every vector becomes an object.
  */
 final class FourBitVectors {
     private static final MemorySegment ALL = HostMemory.ALL;
@@ -41,19 +41,23 @@ final class FourBitVectors {
             IntVector hi = high.mul(scale).reinterpretAsInts();
             long p = packed + (i >> 1);
             long to = y + 4L * i;
-            IntVector c0 = IntVector.broadcast(I8, ALL.get(JAVA_INT_UNALIGNED, p)).lanewise(VectorOperators.LSHR, SHIFTS);
+            IntVector c0 =
+                    IntVector.broadcast(I8, ALL.get(JAVA_INT_UNALIGNED, p)).lanewise(VectorOperators.LSHR, SHIFTS);
             VectorMask<Integer> m0 = c0.lanewise(VectorOperators.LSHL, 28).compare(VectorOperators.LT, 0);
             IntVector x0 = c0.and(7);
             x0.selectFrom(lo).blend(x0.selectFrom(hi), m0).intoMemorySegment(ALL, to, ORDER);
-            IntVector c1 = IntVector.broadcast(I8, ALL.get(JAVA_INT_UNALIGNED, p + 4)).lanewise(VectorOperators.LSHR, SHIFTS);
+            IntVector c1 =
+                    IntVector.broadcast(I8, ALL.get(JAVA_INT_UNALIGNED, p + 4)).lanewise(VectorOperators.LSHR, SHIFTS);
             VectorMask<Integer> m1 = c1.lanewise(VectorOperators.LSHL, 28).compare(VectorOperators.LT, 0);
             IntVector x1 = c1.and(7);
             x1.selectFrom(lo).blend(x1.selectFrom(hi), m1).intoMemorySegment(ALL, to + 32, ORDER);
-            IntVector c2 = IntVector.broadcast(I8, ALL.get(JAVA_INT_UNALIGNED, p + 8)).lanewise(VectorOperators.LSHR, SHIFTS);
+            IntVector c2 =
+                    IntVector.broadcast(I8, ALL.get(JAVA_INT_UNALIGNED, p + 8)).lanewise(VectorOperators.LSHR, SHIFTS);
             VectorMask<Integer> m2 = c2.lanewise(VectorOperators.LSHL, 28).compare(VectorOperators.LT, 0);
             IntVector x2 = c2.and(7);
             x2.selectFrom(lo).blend(x2.selectFrom(hi), m2).intoMemorySegment(ALL, to + 64, ORDER);
-            IntVector c3 = IntVector.broadcast(I8, ALL.get(JAVA_INT_UNALIGNED, p + 12)).lanewise(VectorOperators.LSHR, SHIFTS);
+            IntVector c3 =
+                    IntVector.broadcast(I8, ALL.get(JAVA_INT_UNALIGNED, p + 12)).lanewise(VectorOperators.LSHR, SHIFTS);
             VectorMask<Integer> m3 = c3.lanewise(VectorOperators.LSHL, 28).compare(VectorOperators.LT, 0);
             IntVector x3 = c3.and(7);
             x3.selectFrom(lo).blend(x3.selectFrom(hi), m3).intoMemorySegment(ALL, to + 96, ORDER);
@@ -61,7 +65,8 @@ final class FourBitVectors {
     }
 
     /**
-     * {@code y[r] = Σ w[r]·x} of {@code rows} rows of {@code n} codes each, n a multiple of 64; rows and blocks follow each other.
+     * {@code y[r] = Σ w[r]·x} of {@code rows} rows of {@code n} codes each, n a multiple of 64; rows and blocks follow
+     * each other.
      *
      * @param x permuted: step j of a chunk of 64 meets the elements 8·lane + j
      */
@@ -78,29 +83,53 @@ final class FourBitVectors {
         for (long i = 0; i < all; i += 64) {
             IntVector v = IntVector.fromMemorySegment(I8, ALL, packed + (i >> 1), ORDER);
             IntVector c0 = v.lanewise(VectorOperators.LSHR, 4).and(15);
-            FloatVector s = c0.and(7).selectFrom(lo).blend(c0.and(7).selectFrom(hi), c0.compare(VectorOperators.GT, 7))
-                    .reinterpretAsFloats().mul(FloatVector.fromMemorySegment(F8, ALL, at, ORDER));
+            FloatVector s = c0.and(7)
+                    .selectFrom(lo)
+                    .blend(c0.and(7).selectFrom(hi), c0.compare(VectorOperators.GT, 7))
+                    .reinterpretAsFloats()
+                    .mul(FloatVector.fromMemorySegment(F8, ALL, at, ORDER));
             IntVector c1 = v.and(15);
-            FloatVector t = c1.and(7).selectFrom(lo).blend(c1.and(7).selectFrom(hi), c1.compare(VectorOperators.GT, 7))
-                    .reinterpretAsFloats().mul(FloatVector.fromMemorySegment(F8, ALL, at + 32, ORDER));
+            FloatVector t = c1.and(7)
+                    .selectFrom(lo)
+                    .blend(c1.and(7).selectFrom(hi), c1.compare(VectorOperators.GT, 7))
+                    .reinterpretAsFloats()
+                    .mul(FloatVector.fromMemorySegment(F8, ALL, at + 32, ORDER));
             IntVector c2 = v.lanewise(VectorOperators.LSHR, 12).and(15);
-            s = c2.and(7).selectFrom(lo).blend(c2.and(7).selectFrom(hi), c2.compare(VectorOperators.GT, 7))
-                    .reinterpretAsFloats().fma(FloatVector.fromMemorySegment(F8, ALL, at + 64, ORDER), s);
+            s = c2.and(7)
+                    .selectFrom(lo)
+                    .blend(c2.and(7).selectFrom(hi), c2.compare(VectorOperators.GT, 7))
+                    .reinterpretAsFloats()
+                    .fma(FloatVector.fromMemorySegment(F8, ALL, at + 64, ORDER), s);
             IntVector c3 = v.lanewise(VectorOperators.LSHR, 8).and(15);
-            t = c3.and(7).selectFrom(lo).blend(c3.and(7).selectFrom(hi), c3.compare(VectorOperators.GT, 7))
-                    .reinterpretAsFloats().fma(FloatVector.fromMemorySegment(F8, ALL, at + 96, ORDER), t);
+            t = c3.and(7)
+                    .selectFrom(lo)
+                    .blend(c3.and(7).selectFrom(hi), c3.compare(VectorOperators.GT, 7))
+                    .reinterpretAsFloats()
+                    .fma(FloatVector.fromMemorySegment(F8, ALL, at + 96, ORDER), t);
             IntVector c4 = v.lanewise(VectorOperators.LSHR, 20).and(15);
-            s = c4.and(7).selectFrom(lo).blend(c4.and(7).selectFrom(hi), c4.compare(VectorOperators.GT, 7))
-                    .reinterpretAsFloats().fma(FloatVector.fromMemorySegment(F8, ALL, at + 128, ORDER), s);
+            s = c4.and(7)
+                    .selectFrom(lo)
+                    .blend(c4.and(7).selectFrom(hi), c4.compare(VectorOperators.GT, 7))
+                    .reinterpretAsFloats()
+                    .fma(FloatVector.fromMemorySegment(F8, ALL, at + 128, ORDER), s);
             IntVector c5 = v.lanewise(VectorOperators.LSHR, 16).and(15);
-            t = c5.and(7).selectFrom(lo).blend(c5.and(7).selectFrom(hi), c5.compare(VectorOperators.GT, 7))
-                    .reinterpretAsFloats().fma(FloatVector.fromMemorySegment(F8, ALL, at + 160, ORDER), t);
+            t = c5.and(7)
+                    .selectFrom(lo)
+                    .blend(c5.and(7).selectFrom(hi), c5.compare(VectorOperators.GT, 7))
+                    .reinterpretAsFloats()
+                    .fma(FloatVector.fromMemorySegment(F8, ALL, at + 160, ORDER), t);
             IntVector c6 = v.lanewise(VectorOperators.LSHR, 28).and(15);
-            s = c6.and(7).selectFrom(lo).blend(c6.and(7).selectFrom(hi), c6.compare(VectorOperators.GT, 7))
-                    .reinterpretAsFloats().fma(FloatVector.fromMemorySegment(F8, ALL, at + 192, ORDER), s);
+            s = c6.and(7)
+                    .selectFrom(lo)
+                    .blend(c6.and(7).selectFrom(hi), c6.compare(VectorOperators.GT, 7))
+                    .reinterpretAsFloats()
+                    .fma(FloatVector.fromMemorySegment(F8, ALL, at + 192, ORDER), s);
             IntVector c7 = v.lanewise(VectorOperators.LSHR, 24).and(15);
-            t = c7.and(7).selectFrom(lo).blend(c7.and(7).selectFrom(hi), c7.compare(VectorOperators.GT, 7))
-                    .reinterpretAsFloats().fma(FloatVector.fromMemorySegment(F8, ALL, at + 224, ORDER), t);
+            t = c7.and(7)
+                    .selectFrom(lo)
+                    .blend(c7.and(7).selectFrom(hi), c7.compare(VectorOperators.GT, 7))
+                    .reinterpretAsFloats()
+                    .fma(FloatVector.fromMemorySegment(F8, ALL, at + 224, ORDER), t);
             sum = s.add(t).fma(FloatVector.broadcast(F8, get(absmax + 4L * (i >> log))), sum);
             at += 256;
             left -= 64;

@@ -11,8 +11,8 @@ import jdk.incubator.vector.VectorSpecies;
 import org.qlora4j.bindings.HostMemory;
 
 /**
- * 4-bit codes on 16 lanes (AVX-512), where a 16-entry table is one permute. 64 codes are 8 ints; step t takes two codes of each int in
- * {@link #dot} and all codes of two ints in {@link #decode}.
+ * 4-bit codes on 16 lanes (AVX-512), where a 16-entry table is one permute. 64 codes are 8 ints; step t takes two codes
+ * of each int in {@link #dot} and all codes of two ints in {@link #decode}.
  */
 final class FourBitWide {
     private static final MemorySegment ALL = HostMemory.ALL;
@@ -35,7 +35,8 @@ final class FourBitWide {
     private FourBitWide() {}
 
     private static IntVector lanes(java.util.function.IntUnaryOperator value) {
-        return IntVector.fromArray(I16, java.util.stream.IntStream.range(0, 16).map(value).toArray(), 0);
+        return IntVector.fromArray(
+                I16, java.util.stream.IntStream.range(0, 16).map(value).toArray(), 0);
     }
 
     /** {@link Kernels#decode4} for n a multiple of 64. */
@@ -50,10 +51,26 @@ final class FourBitWide {
                     .reinterpretShape(I16, 0)
                     .reinterpretAsInts();
             long to = y + 4L * i;
-            INTS_0.selectFrom(v).lanewise(VectorOperators.LSHR, SHIFTS).and(15).selectFrom(first).intoMemorySegment(ALL, to, ORDER);
-            INTS_1.selectFrom(v).lanewise(VectorOperators.LSHR, SHIFTS).and(15).selectFrom(first).intoMemorySegment(ALL, to + 64, ORDER);
-            INTS_2.selectFrom(v).lanewise(VectorOperators.LSHR, SHIFTS).and(15).selectFrom(second).intoMemorySegment(ALL, to + 128, ORDER);
-            INTS_3.selectFrom(v).lanewise(VectorOperators.LSHR, SHIFTS).and(15).selectFrom(second).intoMemorySegment(ALL, to + 192, ORDER);
+            INTS_0.selectFrom(v)
+                    .lanewise(VectorOperators.LSHR, SHIFTS)
+                    .and(15)
+                    .selectFrom(first)
+                    .intoMemorySegment(ALL, to, ORDER);
+            INTS_1.selectFrom(v)
+                    .lanewise(VectorOperators.LSHR, SHIFTS)
+                    .and(15)
+                    .selectFrom(first)
+                    .intoMemorySegment(ALL, to + 64, ORDER);
+            INTS_2.selectFrom(v)
+                    .lanewise(VectorOperators.LSHR, SHIFTS)
+                    .and(15)
+                    .selectFrom(second)
+                    .intoMemorySegment(ALL, to + 128, ORDER);
+            INTS_3.selectFrom(v)
+                    .lanewise(VectorOperators.LSHR, SHIFTS)
+                    .and(15)
+                    .selectFrom(second)
+                    .intoMemorySegment(ALL, to + 192, ORDER);
         }
     }
 
@@ -74,13 +91,25 @@ final class FourBitWide {
             IntVector v = PAIRS.selectFrom(IntVector.fromMemorySegment(I8, ALL, packed + (i >> 1), ORDER)
                     .reinterpretShape(I16, 0)
                     .reinterpretAsInts());
-            FloatVector s = v.lanewise(VectorOperators.LSHR, SHIFTS_0).and(15).selectFrom(values).reinterpretAsFloats()
+            FloatVector s = v.lanewise(VectorOperators.LSHR, SHIFTS_0)
+                    .and(15)
+                    .selectFrom(values)
+                    .reinterpretAsFloats()
                     .mul(FloatVector.fromMemorySegment(F16, ALL, at, ORDER));
-            FloatVector t = v.lanewise(VectorOperators.LSHR, SHIFTS_1).and(15).selectFrom(values).reinterpretAsFloats()
+            FloatVector t = v.lanewise(VectorOperators.LSHR, SHIFTS_1)
+                    .and(15)
+                    .selectFrom(values)
+                    .reinterpretAsFloats()
                     .mul(FloatVector.fromMemorySegment(F16, ALL, at + 64, ORDER));
-            s = v.lanewise(VectorOperators.LSHR, SHIFTS_2).and(15).selectFrom(values).reinterpretAsFloats()
+            s = v.lanewise(VectorOperators.LSHR, SHIFTS_2)
+                    .and(15)
+                    .selectFrom(values)
+                    .reinterpretAsFloats()
                     .fma(FloatVector.fromMemorySegment(F16, ALL, at + 128, ORDER), s);
-            t = v.lanewise(VectorOperators.LSHR, SHIFTS_3).and(15).selectFrom(values).reinterpretAsFloats()
+            t = v.lanewise(VectorOperators.LSHR, SHIFTS_3)
+                    .and(15)
+                    .selectFrom(values)
+                    .reinterpretAsFloats()
                     .fma(FloatVector.fromMemorySegment(F16, ALL, at + 192, ORDER), t);
             sum = s.add(t).fma(FloatVector.broadcast(F16, get(absmax + 4L * (i >> log))), sum);
             at += 256;

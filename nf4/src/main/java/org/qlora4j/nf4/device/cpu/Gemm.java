@@ -61,7 +61,8 @@ final class Gemm {
             long cAt = out.address() + 4L * from * (byRows ? out.stride() : 1);
             int rows = byRows ? to - from : m;
             int cols = byRows ? n : to - from;
-            OneDnn.sgemm(transA, transB, rows, cols, k, alpha, aAt, a.stride(), bAt, b.stride(), beta, cAt, out.stride());
+            OneDnn.sgemm(
+                    transA, transB, rows, cols, k, alpha, aAt, a.stride(), bAt, b.stride(), beta, cAt, out.stride());
         };
         if ((long) m * n * k < ALONE) {
             workers.runAlone(task);
@@ -109,7 +110,19 @@ final class Gemm {
                     int n = Math.min(panel, to - r);
                     rows.decode(buffer, r, 0, n * cols, buffer + 4L * panel * cols);
                     OneDnn.sgemm(
-                            false, true, x.rows(), n, cols, 1, x.address(), x.stride(), buffer, cols, beta, out.address() + 4L * r, out.stride());
+                            false,
+                            true,
+                            x.rows(),
+                            n,
+                            cols,
+                            1,
+                            x.address(),
+                            x.stride(),
+                            buffer,
+                            cols,
+                            beta,
+                            out.address() + 4L * r,
+                            out.stride());
                 }
             });
         }
@@ -183,7 +196,12 @@ final class Gemm {
             workers.run((worker, count) -> {
                 int to = Workers.from(out.rows(), 1, worker + 1, count);
                 for (int r = Workers.from(out.rows(), 1, worker, count); r < to; r += panel) {
-                    rows.decode(out.rowAddress(r), first + r, 0, Math.min(panel, to - r) * cols, scratch.rowAddress(worker));
+                    rows.decode(
+                            out.rowAddress(r),
+                            first + r,
+                            0,
+                            Math.min(panel, to - r) * cols,
+                            scratch.rowAddress(worker));
                 }
             });
         }

@@ -1,8 +1,8 @@
 package org.qlora4j.nf4.device.cpu;
 
 /**
- * Loops over rows of fp32 at raw addresses: {@link VectorKernels} where the JVM has the Vector API module, {@link ScalarKernels} otherwise.
- * The two agree within rounding; each gives the same bits for the same input.
+ * Loops over rows of fp32 at raw addresses: {@link VectorKernels} where the JVM has the Vector API module,
+ * {@link ScalarKernels} otherwise. The two agree within rounding; each gives the same bits for the same input.
  */
 interface Kernels {
     /** Σ a·b. */
@@ -50,7 +50,9 @@ interface Kernels {
     /** Σ x² in double. */
     double sumOfSquares(long x, int n);
 
-    /** {@code y = factor·x} where {@link org.qlora4j.nf4.device.Dropout} keeps {@code index + i}, else 0. y may be x. */
+    /**
+     * {@code y = factor·x} where {@link org.qlora4j.nf4.device.Dropout} keeps {@code index + i}, else 0. y may be x.
+     */
     void dropout(long y, long x, float factor, int threshold, long seed, long index, int n);
 
     /** One AdamW step, see {@link org.qlora4j.nf4.device.AdamWStep}. */
@@ -60,8 +62,8 @@ interface Kernels {
     float dotBf16(long w, long x, int n);
 
     /**
-     * 4-bit codes to fp32, whole blocks of 64 elements of one absmax each or more: {@code y[i] = code[nibble i]·absmax[i / blockSize]}, to the bit as
-     * libbitsandbytes.
+     * 4-bit codes to fp32, whole blocks of 64 elements of one absmax each or more: {@code y[i] = code[nibble
+     * i]·absmax[i / blockSize]}, to the bit as libbitsandbytes.
      *
      * @param table 16 decoded values in fp32
      * @param packed first byte; the first element is in its high nibble
@@ -85,7 +87,8 @@ interface Kernels {
     /** The vector twin if the module is there; the log says which. */
     static Kernels best() {
         if (ModuleLayer.boot().findModule("jdk.incubator.vector").isPresent()) {
-            System.getLogger(Kernels.class.getName()).log(System.Logger.Level.DEBUG, "the cpu device runs Vector API loops");
+            System.getLogger(Kernels.class.getName())
+                    .log(System.Logger.Level.DEBUG, "the cpu device runs Vector API loops");
             return new VectorKernels();
         }
         System.getLogger(Kernels.class.getName())

@@ -37,8 +37,9 @@ final class ScalarKernels implements Kernels {
     static final float P5 = 5.0000001201e-1f;
 
     /**
-     * e^x in fp32, relative error below 2e-7. Written with products and sums only, because the intrinsic of VectorOperators.EXP and its interpreted
-     * twin differ in the last bit: a run would change its bits when the compiler wakes up.
+     * e^x in fp32, relative error below 2e-7. Written with products and sums only, because the intrinsic of
+     * VectorOperators.EXP and its interpreted twin differ in the last bit: a run would change its bits when the
+     * compiler wakes up.
      */
     static float exp(float x) {
         float v = Math.max(-EXP_LIMIT, Math.min(EXP_LIMIT, x));
@@ -51,7 +52,8 @@ final class ScalarKernels implements Kernels {
         p = Math.fma(p, r, P4);
         p = Math.fma(p, r, P5);
         p = Math.fma(p, r * r, r + 1);
-        return Float.intBitsToFloat(Float.floatToRawIntBits(p) + (Float.floatToRawIntBits(shifted) - ROUNDER_BITS << 23));
+        return Float.intBitsToFloat(
+                Float.floatToRawIntBits(p) + (Float.floatToRawIntBits(shifted) - ROUNDER_BITS << 23));
     }
 
     static float get(long address) {
@@ -252,7 +254,9 @@ final class ScalarKernels implements Kernels {
     @Override
     public void dot4(long y, int rows, long table, long packed, long absmax, int blockSize, long permuted, int n) {
         for (int r = 0; r < rows; r++) {
-            set(y + 4L * r, dot4(table, packed + (long) r * n / 2, absmax + 4L * r * (n / blockSize), blockSize, permuted, n));
+            set(
+                    y + 4L * r,
+                    dot4(table, packed + (long) r * n / 2, absmax + 4L * r * (n / blockSize), blockSize, permuted, n));
         }
     }
 
@@ -262,7 +266,7 @@ final class ScalarKernels implements Kernels {
             float s = 0;
             for (int j = 0; j < 8; j++) {
                 for (int lane = 0; lane < 8; lane++) {
-                    float w = get(table + 4L * nibble(packed, (long) chunk + 8 * lane + j));
+                    float w = get(table + 4L * nibble(packed, chunk + 8L * lane + j));
                     s = Math.fma(w, get(permuted + 4L * (chunk + 8 * j + lane)), s);
                 }
             }

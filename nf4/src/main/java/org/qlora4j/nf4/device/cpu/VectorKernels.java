@@ -16,7 +16,10 @@ import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 import org.qlora4j.bindings.HostMemory;
 
-/** Vector API loops; one global segment, species in constants, straight-line code, because anything else boxes (facts in ARCHITECTURE.md). */
+/**
+ * Vector API loops; one global segment, species in constants, straight-line code, because anything else boxes (facts in
+ * ARCHITECTURE.md).
+ */
 final class VectorKernels implements Kernels {
     private static final MemorySegment ALL = HostMemory.ALL;
     private static final ByteOrder ORDER = ByteOrder.nativeOrder();
@@ -118,7 +121,9 @@ final class VectorKernels implements Kernels {
         } else {
             FloatVector b = FloatVector.broadcast(F, beta);
             for (; i + L <= n; i += L) {
-                store(b.fma(load(dx + 4L * i), normGradient(dy + 4L * i, x + 4L * i, w + 4L * i, rstd, c)), dx + 4L * i);
+                store(
+                        b.fma(load(dx + 4L * i), normGradient(dy + 4L * i, x + 4L * i, w + 4L * i, rstd, c)),
+                        dx + 4L * i);
             }
         }
         scalar.rmsNormBackward(dx + 4L * i, dy + 4L * i, x + 4L * i, w + 4L * i, rstd, c, beta, n - i);
@@ -274,7 +279,8 @@ final class VectorKernels implements Kernels {
         FourBitWide.decode(y, table, packed, absmax, blockSize, whole);
         if (whole < n) {
             // the odd block of 32
-            FourBitVectors.decode(y + 4L * whole, table, packed + whole / 2, absmax + 4L * (whole / blockSize), blockSize, n - whole);
+            FourBitVectors.decode(
+                    y + 4L * whole, table, packed + whole / 2, absmax + 4L * (whole / blockSize), blockSize, n - whole);
         }
     }
 
@@ -311,7 +317,8 @@ final class VectorKernels implements Kernels {
             IntVector rounded = bits.add(odd).add(0x7FFF).lanewise(VectorOperators.LSHR, 16);
             // rounding a NaN could carry into the sign or leave infinity
             IntVector quiet = bits.lanewise(VectorOperators.LSHR, 16).or(0x40);
-            ((ShortVector) rounded.blend(quiet, f.test(VectorOperators.IS_NAN).cast(I8)).convertShape(VectorOperators.I2S, S8, 0))
+            ((ShortVector) rounded.blend(quiet, f.test(VectorOperators.IS_NAN).cast(I8))
+                            .convertShape(VectorOperators.I2S, S8, 0))
                     .intoMemorySegment(ALL, y + 2L * i, ORDER);
         }
         scalar.narrowBf16(y + 2L * i, x + 4L * i, n - i);
@@ -324,8 +331,8 @@ final class VectorKernels implements Kernels {
         int lanes = D.length();
         int i = 0;
         for (; i + 2 * lanes <= n; i += 2 * lanes) {
-            DoubleVector a = (DoubleVector) FloatVector.fromMemorySegment(HALF, ALL, x + 4L * i, ORDER)
-                    .convertShape(VectorOperators.F2D, D, 0);
+            DoubleVector a = (DoubleVector)
+                    FloatVector.fromMemorySegment(HALF, ALL, x + 4L * i, ORDER).convertShape(VectorOperators.F2D, D, 0);
             DoubleVector b = (DoubleVector) FloatVector.fromMemorySegment(HALF, ALL, x + 4L * (i + lanes), ORDER)
                     .convertShape(VectorOperators.F2D, D, 0);
             s0 = a.fma(a, s0);
@@ -342,16 +349,24 @@ final class VectorKernels implements Kernels {
     @Override
     public void dropout(long y, long x, float factor, int threshold, long seed, long index, int n) {
         int lanes = J.length();
-        LongVector z0 = LongVector.broadcast(J, 1).addIndex(1).add(index).mul(0x9E3779B97F4A7C15L).add(seed);
+        LongVector z0 = LongVector.broadcast(J, 1)
+                .addIndex(1)
+                .add(index)
+                .mul(0x9E3779B97F4A7C15L)
+                .add(seed);
         FloatVector scale = FloatVector.broadcast(HALF, factor);
         int i = 0;
         for (; i + lanes <= n; i += lanes) {
-            LongVector z = z0.lanewise(VectorOperators.XOR, z0.lanewise(VectorOperators.LSHR, 30)).mul(0xBF58476D1CE4E5B9L);
-            z = z.lanewise(VectorOperators.XOR, z.lanewise(VectorOperators.LSHR, 27)).mul(0x94D049BB133111EBL);
+            LongVector z = z0.lanewise(VectorOperators.XOR, z0.lanewise(VectorOperators.LSHR, 30))
+                    .mul(0xBF58476D1CE4E5B9L);
+            z = z.lanewise(VectorOperators.XOR, z.lanewise(VectorOperators.LSHR, 27))
+                    .mul(0x94D049BB133111EBL);
             z = z.lanewise(VectorOperators.XOR, z.lanewise(VectorOperators.LSHR, 31));
-            VectorMask<Float> dropped =
-                    z.lanewise(VectorOperators.LSHR, 40).compare(VectorOperators.LT, threshold).cast(HALF);
-            FloatVector v = FloatVector.fromMemorySegment(HALF, ALL, x + 4L * i, ORDER).mul(scale);
+            VectorMask<Float> dropped = z.lanewise(VectorOperators.LSHR, 40)
+                    .compare(VectorOperators.LT, threshold)
+                    .cast(HALF);
+            FloatVector v =
+                    FloatVector.fromMemorySegment(HALF, ALL, x + 4L * i, ORDER).mul(scale);
             v.blend(0f, dropped).intoMemorySegment(ALL, y + 4L * i, ORDER);
             z0 = z0.add(lanes * 0x9E3779B97F4A7C15L);
         }
@@ -373,10 +388,12 @@ final class VectorKernels implements Kernels {
             FloatVector gradient = load(g + 4L * i).mul(gradientScale);
             FloatVector old = load(m + 4L * i);
             FloatVector mean = old.add(oneMinusBeta1.mul(gradient.sub(old)));
-            FloatVector variance = beta2.mul(load(v + 4L * i)).add(oneMinusBeta2.mul(gradient).mul(gradient));
+            FloatVector variance =
+                    beta2.mul(load(v + 4L * i)).add(oneMinusBeta2.mul(gradient).mul(gradient));
             store(mean, m + 4L * i);
             store(variance, v + 4L * i);
-            FloatVector denominator = variance.lanewise(VectorOperators.SQRT).div(root).add(epsilon);
+            FloatVector denominator =
+                    variance.lanewise(VectorOperators.SQRT).div(root).add(epsilon);
             store(load(p + 4L * i).mul(decay).sub(stepSize.mul(mean).div(denominator)), p + 4L * i);
         }
         scalar.adamW(p + 4L * i, g + 4L * i, m + 4L * i, v + 4L * i, f, n - i);

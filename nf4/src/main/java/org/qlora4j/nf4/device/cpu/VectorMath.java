@@ -7,8 +7,9 @@ import jdk.incubator.vector.VectorShuffle;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
- * The functions of vectors whose bits the JDK leaves open. {@code reduceLanes(ADD)} and {@code lanewise(EXP)} give other bits once the loop
- * around them is compiled, so that a training run would depend on when that happens; these are made of operations that round one way only.
+ * The functions of vectors whose bits the JDK leaves open. {@code reduceLanes(ADD)} and {@code lanewise(EXP)} give
+ * other bits once the loop around them is compiled, so that a training run would depend on when that happens; these are
+ * made of operations that round one way only.
  */
 final class VectorMath {
     static final VectorSpecies<Float> F = FloatVector.SPECIES_PREFERRED;
@@ -50,7 +51,8 @@ final class VectorMath {
         // two blends are cheaper than min and max, which must order zeros and NaN
         FloatVector v = x.blend(ScalarKernels.EXP_LIMIT, x.compare(VectorOperators.GT, ScalarKernels.EXP_LIMIT));
         v = v.blend(-ScalarKernels.EXP_LIMIT, v.compare(VectorOperators.LT, -ScalarKernels.EXP_LIMIT));
-        FloatVector shifted = v.fma(FloatVector.broadcast(F, ScalarKernels.LOG2_E), FloatVector.broadcast(F, ScalarKernels.ROUNDER));
+        FloatVector shifted =
+                v.fma(FloatVector.broadcast(F, ScalarKernels.LOG2_E), FloatVector.broadcast(F, ScalarKernels.ROUNDER));
         FloatVector n = shifted.sub(ScalarKernels.ROUNDER);
         FloatVector r = n.fma(FloatVector.broadcast(F, -ScalarKernels.LN2_HIGH), v);
         r = n.fma(FloatVector.broadcast(F, -ScalarKernels.LN2_LOW), r);

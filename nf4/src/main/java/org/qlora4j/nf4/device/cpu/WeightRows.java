@@ -60,7 +60,8 @@ final class WeightRows {
                         set(to + 4L * i, Float.float16ToFloat(ALL.get(JAVA_SHORT_UNALIGNED, from + 2L * i)));
                     }
                 }
-                default -> throw new IllegalArgumentException("the cpu device reads F32, BF16 and F16 weights, not " + values);
+                default ->
+                    throw new IllegalArgumentException("the cpu device reads F32, BF16 and F16 weights, not " + values);
             }
             done += count;
             row++;
@@ -80,7 +81,8 @@ final class WeightRows {
         decodeSingly(y, packed, absmax, first, head, block, firstBlock);
         long at = first + head;
         if (whole > 0) {
-            kernels.decode4(y + 4L * head, table, packed + (at >> 1), absmax + 4 * (at / block - firstBlock), block, whole);
+            kernels.decode4(
+                    y + 4L * head, table, packed + (at >> 1), absmax + 4 * (at / block - firstBlock), block, whole);
         }
         decodeSingly(y + 4L * (head + whole), packed, absmax, at + whole, n - head - whole, block, firstBlock);
     }
@@ -88,11 +90,16 @@ final class WeightRows {
     private void decodeSingly(long y, long packed, long absmax, long first, int n, int block, long firstBlock) {
         for (int i = 0; i < n; i++) {
             long e = first + i;
-            set(y + 4L * i, get(table + 4L * ScalarKernels.nibble(packed, e)) * get(absmax + 4 * (e / block - firstBlock)));
+            set(
+                    y + 4L * i,
+                    get(table + 4L * ScalarKernels.nibble(packed, e)) * get(absmax + 4 * (e / block - firstBlock)));
         }
     }
 
-    /** Address of the fp32 scales of some blocks; nested ones are restored into scratch with bitsandbytes' two roundings. */
+    /**
+     * Address of the fp32 scales of some blocks; nested ones are restored into scratch with bitsandbytes' two
+     * roundings.
+     */
     static long absmax(Weight.Quantized q, long firstBlock, int blocks, long scratch) {
         return switch (q.absmax()) {
             case Weight.AbsMax.Plain p -> p.values().address() + 4 * firstBlock;
@@ -145,7 +152,15 @@ final class WeightRows {
                 }
             }
             case Weight.Quantized q ->
-                kernels.dot4(y, rows, table, q.packed().address() + ((long) first * cols >> 1), absmax, q.blockSize(), x, cols);
+                kernels.dot4(
+                        y,
+                        rows,
+                        table,
+                        q.packed().address() + ((long) first * cols >> 1),
+                        absmax,
+                        q.blockSize(),
+                        x,
+                        cols);
         }
     }
 }

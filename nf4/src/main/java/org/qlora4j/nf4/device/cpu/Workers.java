@@ -7,8 +7,8 @@ import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.OneDnn;
 
 /**
- * The threads of one CPU device: the caller and {@code threads − 1} daemon threads that run the same task, each on its share. Work is split
- * statically, so results depend on the number of threads only.
+ * The threads of one CPU device: the caller and {@code threads − 1} daemon threads that run the same task, each on its
+ * share. Work is split statically, so results depend on the number of threads only.
  */
 final class Workers implements AutoCloseable {
     /** A hand-off costs 0.1 µs to a spinning thread and 10-12 µs to a parked one; this spins for about 0.5 ms. */
@@ -25,6 +25,7 @@ final class Workers implements AutoCloseable {
     private final AtomicReferenceArray<@Nullable Thread> parked;
     /** The last generation each worker has finished, 16 ints apart so that no two share a cache line. */
     private final AtomicIntegerArray done;
+
     private volatile int generation;
     private volatile boolean closed;
     private @Nullable Task task;
@@ -37,7 +38,8 @@ final class Workers implements AutoCloseable {
         done = new AtomicIntegerArray(count * 16);
         for (int i = 0; i < threads.length; i++) {
             int worker = i + 1;
-            threads[i] = Thread.ofPlatform().daemon().name("qlora4j-cpu-" + worker).unstarted(() -> loop(worker));
+            threads[i] =
+                    Thread.ofPlatform().daemon().name("qlora4j-cpu-" + worker).unstarted(() -> loop(worker));
             threads[i].start();
         }
     }

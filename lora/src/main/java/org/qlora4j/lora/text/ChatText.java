@@ -1,0 +1,150 @@
+package org.qlora4j.lora.text;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.OptionalInt;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.model.Batch;
+import org.qlora4j.lora.model.ModelSource;
+import org.qlora4j.nf4.file.AtomicFile;
+import org.qlora4j.nf4.file.Gguf;
+
+/** A model's way with text: its tokenizer, chat template and stop tokens, and the files they came from, to be written beside every adapter. */
+public final class ChatText implements AutoCloseable {
+    private final Tokenizer tokenizer;
+    private final @Nullable String template;
+    private final ObjectNode tokenizerConfig;
+    private final ObjectNode generationConfig;
+    private final Set<Integer> stopIds;
+
+    private ChatText(Tokenizer tokenizer, @Nullable String template, ObjectNode tokenizerConfig, ObjectNode generationConfig, Set<Integer> stopIds) {
+        this.tokenizer = tokenizer;
+        this.template = template;
+        this.tokenizerConfig = tokenizerConfig;
+        this.generationConfig = generationConfig;
+        this.stopIds = Set.copyOf(stopIds);
+    }
+
+    /** Of a GGUF file, or of a Hugging Face or adapter folder. */
+    public static ChatText load(Path model) {
+        if (!Files.isDirectory(model)) {
+            try (Gguf gguf = Gguf.open(model)) {
+                GgufTokenizer converted = GgufTokenizer.of(gguf);
+                SpecialTokens special = converted.specialTokens();
+                ObjectNode generation = JsonNodeFactory.instance.objectNode();
+                special.bos().ifPresent(id -> generation.put("bos_token_id", id));
+                special.eos().ifPresent(id -> generation.put("eos_token_id", id));
+                special.pad().ifPresent(id -> generation.put("pad_token_id", id));
+                ObjectNode config = converted.tokenizerConfig();
+                return new ChatText(
+                        Tokenizer.fromJson(converted.tokenizerJson()), textOrNull(config.path("chat_template")), config, generation, special.stop());
+            }
+        }
+        Tokenizer tokenizer = Tokenizer.load(model);
+        ObjectNode config = object(model.resolve("tokenizer_config.json"));
+        ObjectNode generation = object(model.resolve("generation_config.json"));
+        Set<Integer> stop = new LinkedHashSet<>();
+        JsonNode eos = generation.path("eos_token_id");
+        if (eos.isIntegralNumber()) {
+            stop.add(eos.intValue());
+        }
+        eos.forEach(id -> stop.add(id.intValue()));
+        OptionalInt named = tokenizer.id(token(config.path("eos_token")));
+        named.ifPresent(stop::add);
+        return new ChatText(tokenizer, template(model, config), config, generation, stop);
+    }
+
+    private static ObjectNode object(Path file) {
+        return Files.isRegularFile(file) ? ModelSource.readObject(file) : JsonNodeFactory.instance.objectNode();
+    }
+
+    private static @Nullable String template(Path folder, ObjectNode config) {
+        Path file = folder.resolve("chat_template.jinja");
+        if (Files.isRegularFile(file)) {
+            try {
+                return Files.readString(file);
+            } catch (IOException e) {
+                throw new UncheckedIOException("cannot read " + file + ": " + e, e);
+            }
+        }
+        JsonNode node = config.path("chat_template");
+        for (JsonNode named : node) {
+            if (named.path("name").asText().equals("default")) {
+                return textOrNull(named.path("template"));
+            }
+        }
+        return textOrNull(node);
+    }
+
+    private static @Nullable String textOrNull(JsonNode node) {
+        return node.isTextual() ? node.textValue() : null;
+    }
+
+    /** A token is written as a string, or as an object with its content. */
+    private static String token(JsonNode node) {
+        return node.isObject() ? node.path("content").asText("") : node.asText("");
+    }
+
+    public Tokenizer tokenizer() {
+        return tokenizer;
+    }
+
+    /** Ids that end an answer. */
+    public Set<Integer> stopIds() {
+        return stopIds;
+    }
+
+    /** The chat template. @throws IllegalArgumentException if the model has none or it is not supported */
+    public ChatTemplate chatTemplate() {
+        if (template == null) {
+            throw new IllegalArgumentException("the model has no chat template; use an instruction-tuned model");
+        }
+        return new ChatTemplate(template, token(tokenizerConfig.path("bos_token")), token(tokenizerConfig.path("eos_token")));
+    }
+
+    /** Tokens of a conversation with labels on what the assistant wrote. No special token is added: the template has them. */
+    public Batch.Row trainingRow(ChatTemplate chat, List<Message> messages) {
+        ChatTemplate.Conversation conversation = chat.training(messages);
+        Encoding encoding = tokenizer.encodeWithOffsets(conversation.text());
+        int[] labels = new int[encoding.size()];
+        java.util.Arrays.fill(labels, Batch.IGNORED);
+        for (ChatTemplate.Span span : conversation.assistant()) {
+            for (int i = 0; i < labels.length; i++) {
+                if (encoding.starts()[i] >= span.start() && encoding.ends()[i] <= span.end() && encoding.ends()[i] > encoding.starts()[i]) {
+                    labels[i] = encoding.ids()[i];
+                }
+            }
+        }
+        return new Batch.Row(encoding.ids(), labels);
+    }
+
+    /** Writes tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json. */
+    public void save(Path folder) {
+        AtomicFile.writeString(folder.resolve("tokenizer.json"), tokenizer.json());
+        ObjectNode config = tokenizerConfig.deepCopy();
+        config.remove("chat_template");
+        AtomicFile.writeString(folder.resolve("tokenizer_config.json"), config.toPrettyString() + "\n");
+        AtomicFile.writeString(folder.resolve("generation_config.json"), generationConfig.toPrettyString() + "\n");
+        if (template != null) {
+            AtomicFile.writeString(folder.resolve("chat_template.jinja"), template);
+        }
+    }
+
+    /** Whether a folder holds a tokenizer of its own. */
+    public static boolean isIn(Path folder) {
+        return Files.isRegularFile(folder.resolve("tokenizer.json"));
+    }
+
+    @Override
+    public void close() {
+        tokenizer.close();
+    }
+}
