@@ -62,7 +62,19 @@ public final class AdapterFiles {
      */
     public static LoraAdapter load(Transformer model, LoraConfig config, Path folder) {
         LoraAdapter adapter = LoraAdapter.attach(model, config, 0);
-        try (Safetensors file = Safetensors.open(folder.resolve(WEIGHTS))) {
+        try {
+            readValues(adapter, folder);
+            return adapter;
+        } catch (RuntimeException e) {
+            adapter.close();
+            throw e;
+        }
+    }
+
+    /** Replaces an adapter's values by those of a folder. @throws ModelFormatException if names or shapes differ */
+    public static void readValues(LoraAdapter adapter, Path folder) {
+        Path weights = folder.resolve(WEIGHTS);
+        try (Safetensors file = Safetensors.open(weights)) {
             Map<String, Parameter> parameters = adapter.byName();
             if (!parameters.keySet().equals(file.names())) {
                 TreeSet<String> missing = new TreeSet<>(parameters.keySet());
@@ -70,27 +82,18 @@ public final class AdapterFiles {
                 TreeSet<String> extra = new TreeSet<>(file.names());
                 extra.removeAll(parameters.keySet());
                 throw new ModelFormatException(
-                        folder.resolve(WEIGHTS),
-                        "does not fit the model and " + CONFIG + ": missing " + few(missing) + ", not expected "
-                                + few(extra));
+                        weights, "does not fit the model and " + CONFIG + ": missing " + few(missing) + ", not expected " + few(extra));
             }
             for (Parameter p : parameters.values()) {
                 StoredTensor t = file.get(p.name());
-                if (!t.shape().equals(List.of((long) p.value().rows(), (long)
-                        p.value().cols()))) {
-                    throw new ModelFormatException(
-                            folder.resolve(WEIGHTS),
-                            "tensor '" + p.name() + "' has shape " + t.shape() + ", expected ["
-                                    + p.value().rows() + ", " + p.value().cols() + "]");
+                if (!t.shape().equals(List.of((long) p.value().rows(), (long) p.value().cols()))) {
+                    throw new ModelFormatException(weights, "tensor '" + p.name() + "' has shape " + t.shape() + ", expected ["
+                            + p.value().rows() + ", " + p.value().cols() + "]");
                 }
                 float[] values = new float[(int) t.elements()];
                 file.readFloats(t, 0, values.length, values, 0);
-                model.device().upload(p.value(), values, 0);
+                adapter.model().device().upload(p.value(), values, 0);
             }
-            return adapter;
-        } catch (RuntimeException e) {
-            adapter.close();
-            throw e;
         }
     }
 

@@ -39,7 +39,8 @@ public final class Generator {
         int[] ids = text.tokenizer().encode(template.render(messages, true));
         int limit = model.config().maxPositionEmbeddings();
         if (ids.length >= limit) {
-            throw new IllegalArgumentException("the prompt has " + ids.length + " tokens, the model takes " + limit + "; shorten the conversation");
+            throw new IllegalArgumentException("the prompt has " + ids.length + " tokens, the model takes " + limit
+                    + "; shorten the conversation");
         }
         int capacity = (int) Math.min(limit, (long) ids.length + maxNewTokens);
         SplittableRandom random = new SplittableRandom(sampling.seed());

@@ -8,9 +8,10 @@ import java.util.Map;
 /**
  * A model's chat template.
  *
- * <p>Which part of the text an assistant turn covers is found by rendering the conversation up to that turn with the generation prompt, and
- * once more with the turn: what the second adds to the first is what the model would have to write, with the token that ends the turn. A template
- * for which the first is no beginning of the second is refused: a guessed mask would train on the wrong tokens.
+ * <p>Which part of the text an assistant turn covers is found by rendering the conversation up to that turn with the
+ * generation prompt, and once more with the turn: what the second adds to the first is what the model would have to
+ * write, with the token that ends the turn. A template for which the first is no beginning of the second is refused: a
+ * guessed mask would train on the wrong tokens.
  */
 public final class ChatTemplate {
     private final SmallJinja template;
@@ -71,8 +72,8 @@ public final class ChatTemplate {
             String prompt = render(messages.subList(0, i), true);
             String through = render(messages.subList(0, i + 1), false);
             if (!through.startsWith(prompt) || !text.startsWith(through)) {
-                throw new IllegalArgumentException(
-                        "the chat template renders turn " + (i + 1) + " of the conversation in another way once more turns follow; its loss mask cannot be found");
+                throw new IllegalArgumentException("the chat template renders turn " + (i + 1)
+                        + " of the conversation in another way once more turns follow; its loss mask cannot be found");
             }
             // the line break behind the end-of-turn token belongs to the next turn
             int end = through.length();

@@ -17,7 +17,10 @@ import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.nf4.file.Gguf;
 
-/** A model's way with text: its tokenizer, chat template and stop tokens, and the files they came from, to be written beside every adapter. */
+/**
+ * A model's way with text: its tokenizer, chat template and stop tokens, and the files they came from, to be written
+ * beside every adapter.
+ */
 public final class ChatText implements AutoCloseable {
     private final Tokenizer tokenizer;
     private final @Nullable String template;
@@ -25,7 +28,12 @@ public final class ChatText implements AutoCloseable {
     private final ObjectNode generationConfig;
     private final Set<Integer> stopIds;
 
-    private ChatText(Tokenizer tokenizer, @Nullable String template, ObjectNode tokenizerConfig, ObjectNode generationConfig, Set<Integer> stopIds) {
+    private ChatText(
+            Tokenizer tokenizer,
+            @Nullable String template,
+            ObjectNode tokenizerConfig,
+            ObjectNode generationConfig,
+            Set<Integer> stopIds) {
         this.tokenizer = tokenizer;
         this.template = template;
         this.tokenizerConfig = tokenizerConfig;
@@ -45,7 +53,11 @@ public final class ChatText implements AutoCloseable {
                 special.pad().ifPresent(id -> generation.put("pad_token_id", id));
                 ObjectNode config = converted.tokenizerConfig();
                 return new ChatText(
-                        Tokenizer.fromJson(converted.tokenizerJson()), textOrNull(config.path("chat_template")), config, generation, special.stop());
+                        Tokenizer.fromJson(converted.tokenizerJson()),
+                        textOrNull(config.path("chat_template")),
+                        config,
+                        generation,
+                        special.stop());
             }
         }
         Tokenizer tokenizer = Tokenizer.load(model);
@@ -107,10 +119,14 @@ public final class ChatText implements AutoCloseable {
         if (template == null) {
             throw new IllegalArgumentException("the model has no chat template; use an instruction-tuned model");
         }
-        return new ChatTemplate(template, token(tokenizerConfig.path("bos_token")), token(tokenizerConfig.path("eos_token")));
+        return new ChatTemplate(
+                template, token(tokenizerConfig.path("bos_token")), token(tokenizerConfig.path("eos_token")));
     }
 
-    /** Tokens of a conversation with labels on what the assistant wrote. No special token is added: the template has them. */
+    /**
+     * Tokens of a conversation with labels on what the assistant wrote. No special token is added: the template has
+     * them.
+     */
     public Batch.Row trainingRow(ChatTemplate chat, List<Message> messages) {
         ChatTemplate.Conversation conversation = chat.training(messages);
         Encoding encoding = tokenizer.encodeWithOffsets(conversation.text());
@@ -118,7 +134,9 @@ public final class ChatText implements AutoCloseable {
         java.util.Arrays.fill(labels, Batch.IGNORED);
         for (ChatTemplate.Span span : conversation.assistant()) {
             for (int i = 0; i < labels.length; i++) {
-                if (encoding.starts()[i] >= span.start() && encoding.ends()[i] <= span.end() && encoding.ends()[i] > encoding.starts()[i]) {
+                if (encoding.starts()[i] >= span.start()
+                        && encoding.ends()[i] <= span.end()
+                        && encoding.ends()[i] > encoding.starts()[i]) {
                     labels[i] = encoding.ids()[i];
                 }
             }

@@ -6,16 +6,11 @@ import java.util.List;
 
 /**
  * Merges of a SentencePiece BPE vocabulary, which itself only has a score for each piece: every way to make a piece of
- * two others, best score first. Ways to make one piece are ordered by the scores of the left, then of the right part,
- * as transformers orders them.
+ * two others, best score first, then by id; ways to make one piece by the ids of the left, then of the right part. This
+ * is the order of the merges in the tokenizer.json that transformers makes of a SentencePiece model.
  */
 final class SentencePieceMerges {
-    private record Merge(String left, String right, double score, double leftScore, double rightScore) {}
-
-    private static final Comparator<Merge> BEST_FIRST = Comparator.comparingDouble(Merge::score)
-            .thenComparingDouble(Merge::leftScore)
-            .thenComparingDouble(Merge::rightScore)
-            .reversed();
+    private record Merge(int piece, int left, int right) {}
 
     private SentencePieceMerges() {}
 
@@ -29,25 +24,27 @@ final class SentencePieceMerges {
         List<Merge> merges = new ArrayList<>();
         for (int id = 0; id < vocabulary.size(); id++) {
             if (takesPart(vocabulary, id)) {
-                addSplits(vocabulary, scores, id, merges);
+                addSplits(vocabulary, id, merges);
             }
         }
-        merges.sort(BEST_FIRST); // stable: equal ones stay in the order of the vocabulary
+        merges.sort(Comparator.comparingDouble((Merge merge) -> -scores.get(merge.piece))
+                .thenComparingInt(Merge::piece)
+                .thenComparingInt(Merge::left)
+                .thenComparingInt(Merge::right));
         List<List<String>> pairs = new ArrayList<>(merges.size());
         for (Merge merge : merges) {
-            pairs.add(List.of(merge.left, merge.right));
+            pairs.add(List.of(vocabulary.token(merge.left), vocabulary.token(merge.right)));
         }
         return pairs;
     }
 
-    private static void addSplits(GgufVocabulary vocabulary, List<Double> scores, int id, List<Merge> merges) {
+    private static void addSplits(GgufVocabulary vocabulary, int id, List<Merge> merges) {
         String piece = vocabulary.token(id);
         for (int at = 1; at < piece.length(); at++) {
             String left = piece.substring(0, at);
             String right = piece.substring(at);
             if (takesPart(vocabulary, left) && takesPart(vocabulary, right)) {
-                double leftScore = scores.get(vocabulary.id(left));
-                merges.add(new Merge(left, right, scores.get(id), leftScore, scores.get(vocabulary.id(right))));
+                merges.add(new Merge(id, vocabulary.id(left), vocabulary.id(right)));
             }
         }
     }

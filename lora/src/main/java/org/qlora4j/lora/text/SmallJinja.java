@@ -9,14 +9,17 @@ import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The part of Jinja that simple chat templates need: for, if, elif, else, set; strings, integers, true, false, none; {@code + == != and or not in},
- * attributes and items, {@code loop.first/last/index0}, {@code trim}, {@code is defined}. Everything else is refused when the template is compiled. Blocks are
- * trimmed as transformers does ({@code trim_blocks}, {@code lstrip_blocks}). It can only build text: nothing is called, and loops go over given lists.
+ * The part of Jinja that simple chat templates need: for, if, elif, else, set; strings, integers, true, false, none;
+ * {@code + == != and or not in}, attributes and items, {@code loop.first/last/index0}, {@code trim}, {@code is
+ * defined}. Everything else is refused when the template is compiled. Blocks are trimmed as transformers does
+ * ({@code trim_blocks}, {@code lstrip_blocks}). It can only build text: nothing is called, and loops go over given
+ * lists.
  */
 final class SmallJinja {
     private static final Pattern TAG = Pattern.compile("\\{\\{-?(.*?)-?}}|\\{%-?(.*?)-?%}|\\{#.*?#}", Pattern.DOTALL);
     private static final Pattern TOKEN = Pattern.compile(
-            "\\s*(?:('(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\")|(\\d+)|([A-Za-z_]\\w*)|(==|!=|[+.()\\[\\]|=,]))", Pattern.DOTALL);
+            "\\s*(?:('(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\")|(\\d+)|([A-Za-z_]\\w*)|(==|!=|[+.()\\[\\]|=,]))",
+            Pattern.DOTALL);
     private static final Pattern FOR = Pattern.compile("for\\s+([A-Za-z_]\\w*)\\s+in\\s+(.+)", Pattern.DOTALL);
     private static final Pattern SET = Pattern.compile("set\\s+([A-Za-z_]\\w*)\\s*=\\s*(.+)", Pattern.DOTALL);
 
@@ -27,7 +30,8 @@ final class SmallJinja {
 
     /** An expression; null is an undefined value. */
     private interface Expression {
-        @Nullable Object value(Map<String, Object> scope);
+        @Nullable
+        Object value(Map<String, Object> scope);
     }
 
     /** A piece of the source: text, or the inside of a tag. */
@@ -98,7 +102,11 @@ final class SmallJinja {
     }
 
     private static int line(String text, int at) {
-        return 1 + (int) text.substring(0, Math.min(at, text.length())).chars().filter(c -> c == '\n').count();
+        return 1
+                + (int) text.substring(0, Math.min(at, text.length()))
+                        .chars()
+                        .filter(c -> c == '\n')
+                        .count();
     }
 
     private static void add(List<Piece> pieces, char kind, String text, int line) {
@@ -166,7 +174,10 @@ final class SmallJinja {
                     Expression e = expression(m.group(2));
                     String name = m.group(1);
                     nodes.add((scope, out) -> put(scope, name, e.value(scope)));
-                } else if (inside.equals("endfor") || inside.equals("endif") || inside.equals("else") || inside.startsWith("elif ")) {
+                } else if (inside.equals("endfor")
+                        || inside.equals("endif")
+                        || inside.equals("else")
+                        || inside.startsWith("elif ")) {
                     break;
                 } else {
                     throw wrong("'" + inside + "' is not supported; supported: for, if, set");
@@ -202,12 +213,23 @@ final class SmallJinja {
             }
             return (scope, out) -> {
                 if (!(list.value(scope) instanceof List<?> values)) {
-                    throw new IllegalArgumentException("the chat template loops over something that is no list: " + inside);
+                    throw new IllegalArgumentException(
+                            "the chat template loops over something that is no list: " + inside);
                 }
                 for (int i = 0; i < values.size(); i++) {
                     Map<String, Object> inner = new HashMap<>(scope);
                     put(inner, name, values.get(i));
-                    inner.put("loop", Map.of("first", i == 0, "last", i == values.size() - 1, "index0", (long) i, "index", i + 1L));
+                    inner.put(
+                            "loop",
+                            Map.of(
+                                    "first",
+                                    i == 0,
+                                    "last",
+                                    i == values.size() - 1,
+                                    "index0",
+                                    (long) i,
+                                    "index",
+                                    i + 1L));
                     body.forEach(n -> n.render(inner, out));
                 }
             };
@@ -393,7 +415,8 @@ final class SmallJinja {
         private static @Nullable Object get(@Nullable Object base, @Nullable Object key) {
             return switch (base) {
                 case Map<?, ?> m -> m.get(key);
-                case List<?> l when key instanceof Long i && i >= -l.size() && i < l.size() -> l.get((int) (i < 0 ? l.size() + i : i));
+                case List<?> l
+                when key instanceof Long i && i >= -l.size() && i < l.size() -> l.get((int) (i < 0 ? l.size() + i : i));
                 case null, default -> null;
             };
         }
@@ -409,7 +432,12 @@ final class SmallJinja {
                 return e;
             }
             if (t.startsWith("'") || t.startsWith("\"")) {
-                String s = t.substring(1, t.length() - 1).replace("\\n", "\n").replace("\\t", "\t").replace("\\'", "'").replace("\\\"", "\"").replace("\\\\", "\\");
+                String s = t.substring(1, t.length() - 1)
+                        .replace("\\n", "\n")
+                        .replace("\\t", "\t")
+                        .replace("\\'", "'")
+                        .replace("\\\"", "\"")
+                        .replace("\\\\", "\\");
                 return scope -> s;
             }
             if (Character.isDigit(t.charAt(0))) {

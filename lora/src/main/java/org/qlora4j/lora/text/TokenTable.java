@@ -72,9 +72,10 @@ final class TokenTable {
     }
 
     private void place(String token, int id) {
-        if (tokens[id] != null) {
+        String other = tokens[id];
+        if (other != null) {
             throw new IllegalArgumentException(
-                    "tokens '" + shorten(tokens[id]) + "' and '" + shorten(token) + "' have the same id " + id);
+                    "tokens '" + shorten(other) + "' and '" + shorten(token) + "' have the same id " + id);
         }
         tokens[id] = token;
     }

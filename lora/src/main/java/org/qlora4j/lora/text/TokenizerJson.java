@@ -16,6 +16,7 @@ import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.util.HashMap;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What Java needs to know of a tokenizer.json, read and checked before the native library sees it: the library ends the
@@ -182,7 +183,7 @@ final class TokenizerJson {
         }
     }
 
-    private static void expect(JsonParser parser, JsonToken found, JsonToken expected, String where) {
+    private static void expect(JsonParser parser, @Nullable JsonToken found, JsonToken expected, String where) {
         if (found != expected) {
             throw new IllegalArgumentException(where + ": expected " + expected.asString() + " at character "
                     + parser.currentTokenLocation().getCharOffset() + ", found "

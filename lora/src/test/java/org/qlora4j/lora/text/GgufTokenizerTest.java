@@ -18,7 +18,6 @@ import java.util.OptionalInt;
 import java.util.Set;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -30,23 +29,20 @@ class GgufTokenizerTest {
     private static final Path FILE = Path.of("test.gguf");
 
     @Test
-    void smollm2GivesWhatPythonGives(@TempDir Path folder) {
-        String gguf = System.getProperty("qlora4j.smollm2.gguf", "");
-        assumeTrue(!gguf.isEmpty(), "needs -Dqlora4j.smollm2.gguf=SmolLM2-135M-Instruct.Q4_1.gguf");
-        try (Gguf file = Gguf.open(Path.of(gguf));
-                TokenizerFiles files = TokenizerFiles.of(file)) {
-            TokenizerCases.of("smollm2_digits").check(files.tokenizer());
-            var special = new SpecialTokens(
-                    OptionalInt.of(1), OptionalInt.of(2), OptionalInt.of(2), OptionalInt.of(0), Set.of(2));
-            assertEquals(special, files.specialTokens());
-            assertTrue(files.chatTemplate().orElseThrow().startsWith("{% for message in messages %}"));
-
-            files.writeTo(folder);
-            try (TokenizerFiles reread = TokenizerFiles.load(folder)) {
-                assertEquals(special, reread.specialTokens());
-                assertEquals(files.chatTemplate(), reread.chatTemplate());
-                assertArrayEquals(files.tokenizer().encode("12 Ä"), reread.tokenizer().encode("12 Ä"));
+    void smollm2GivesWhatPythonGives() {
+        String path = System.getProperty("qlora4j.smollm2.gguf", "");
+        assumeTrue(!path.isEmpty(), "needs -Dqlora4j.smollm2.gguf=SmolLM2-135M-Instruct.Q4_1.gguf");
+        try (Gguf file = Gguf.open(Path.of(path))) {
+            GgufTokenizer converted = GgufTokenizer.of(file);
+            try (Tokenizer tokenizer = Tokenizer.fromJson(converted.tokenizerJson())) {
+                TokenizerCases.of("smollm2_digits").check(tokenizer);
             }
+            assertEquals(
+                    new SpecialTokens(
+                            OptionalInt.of(1), OptionalInt.of(2), OptionalInt.of(2), OptionalInt.of(0), Set.of(2)),
+                    converted.specialTokens());
+            String template = converted.tokenizerConfig().path("chat_template").asText();
+            assertTrue(template.startsWith("{% for message in messages %}"), template);
         }
     }
 

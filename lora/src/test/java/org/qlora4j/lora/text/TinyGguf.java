@@ -14,7 +14,9 @@ final class TinyGguf {
 
     private TinyGguf() {}
 
-    /** A golden tokenizer: byte-level with its merges, SentencePiece with scores that fall in the order of the merges. */
+    /**
+     * A golden tokenizer: byte-level with its merges, SentencePiece with scores that fall in the order of the merges.
+     */
     static Map<String, Object> of(String name) {
         JsonNode json = GoldenFiles.json("tokenizer/" + name + "/tokenizer.json");
         JsonNode vocabulary = json.at("/model/vocab");

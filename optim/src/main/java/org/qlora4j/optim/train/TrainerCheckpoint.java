@@ -1,0 +1,158 @@
+package org.qlora4j.optim.train;
+
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.FileVisitResult;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.SimpleFileVisitor;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.adapter.AdapterFiles;
+import org.qlora4j.lora.adapter.LoraAdapter;
+import org.qlora4j.lora.model.ModelSource;
+import org.qlora4j.nf4.device.Device;
+import org.qlora4j.nf4.file.AtomicFile;
+import org.qlora4j.nf4.file.ModelFormatException;
+import org.qlora4j.nf4.file.Safetensors;
+import org.qlora4j.nf4.file.SafetensorsWriter;
+import org.qlora4j.nf4.file.TensorSpec;
+import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.nf4.tensor.Tensor;
+import org.qlora4j.optim.AdamW;
+
+/**
+ * A folder {@code checkpoint-N}: the adapter as PEFT writes it, the optimizer's moments, and trainer_state.json. It is written under another name and renamed
+ * when it is whole; an interrupted save leaves the previous checkpoint as it was.
+ */
+final class TrainerCheckpoint {
+    private static final String OPTIMIZER = "optimizer.safetensors";
+    private static final String STATE = "trainer_state.json";
+
+    private TrainerCheckpoint() {}
+
+    /** What trainer_state.json says. */
+    record State(int step, @Nullable Double bestMetric, @Nullable Integer bestStep, List<LogEntry> log) {}
+
+    static Path folder(Path outputDir, int step) {
+        return outputDir.resolve("checkpoint-" + step);
+    }
+
+    /** @param others writes tokenizer and other files into the folder */
+    static Path save(Path outputDir, LoraAdapter adapter, AdamW optimizer, String baseModel, State state, Consumer<Path> others) {
+        Path target = folder(outputDir, state.step);
+        Path work = outputDir.resolve(".checkpoint-" + state.step + ".part");
+        try {
+            Files.createDirectories(outputDir);
+            deleteTree(work);
+            Files.createDirectory(work);
+            AdapterFiles.save(adapter, baseModel, work);
+            Device device = adapter.model().device();
+            Tensor m = optimizer.firstMoment();
+            Tensor v = optimizer.secondMoment();
+            DType dtype = device.floatType();
+            SafetensorsWriter.write(
+                    work.resolve(OPTIMIZER),
+                    List.of(TensorSpec.of("exp_avg", dtype, m.cols()), TensorSpec.of("exp_avg_sq", dtype, v.cols())),
+                    (spec, sink) -> {
+                        byte[] bytes = new byte[Math.toIntExact(spec.byteLength())];
+                        device.download(spec.name().equals("exp_avg") ? m : v, bytes, 0);
+                        sink.write(bytes);
+                    });
+            AtomicFile.writeString(work.resolve(STATE), json(state).toPrettyString() + "\n");
+            others.accept(work);
+            deleteTree(target);
+            Files.move(work, target, StandardCopyOption.ATOMIC_MOVE);
+            return target;
+        } catch (IOException e) {
+            throw new UncheckedIOException("cannot write " + target + ": " + e, e);
+        } finally {
+            try {
+                deleteTree(work);
+            } catch (IOException e) {
+                System.getLogger(TrainerCheckpoint.class.getName())
+                        .log(System.Logger.Level.WARNING, "could not remove " + work + ": " + e);
+            }
+        }
+    }
+
+    private static ObjectNode json(State state) {
+        ObjectNode json = JsonNodeFactory.instance.objectNode();
+        json.put("global_step", state.step);
+        json.put("best_metric", state.bestMetric);
+        json.put("best_step", state.bestStep);
+        ArrayNode log = json.putArray("log_history");
+        for (LogEntry entry : state.log) {
+            ObjectNode line = log.addObject();
+            entry.values().forEach(line::putPOJO);
+            line.put("step", entry.step());
+        }
+        return json;
+    }
+
+    /** Reads the adapter's values, the moments and the state into what was made for the same configuration. */
+    static State resume(Path checkpoint, LoraAdapter adapter, AdamW optimizer) {
+        if (!Files.isRegularFile(checkpoint.resolve(STATE)) || !Files.isRegularFile(checkpoint.resolve(OPTIMIZER))) {
+            throw new IllegalArgumentException("resume_from_checkpoint " + checkpoint + ": expected a folder with " + STATE + " and " + OPTIMIZER);
+        }
+        ObjectNode json = ModelSource.readObject(checkpoint.resolve(STATE));
+        int step = json.path("global_step").intValue();
+        Device device = adapter.model().device();
+        AdapterFiles.readValues(adapter, checkpoint);
+        try (Safetensors file = Safetensors.open(checkpoint.resolve(OPTIMIZER))) {
+            read(device, file, "exp_avg", optimizer.firstMoment());
+            read(device, file, "exp_avg_sq", optimizer.secondMoment());
+        }
+        optimizer.resume(step);
+        List<LogEntry> log = new ArrayList<>();
+        json.path("log_history").forEach(line -> {
+            Map<String, Object> values = new LinkedHashMap<>();
+            line.properties().forEach(e -> {
+                if (!e.getKey().equals("step")) {
+                    values.put(e.getKey(), e.getValue().isNumber() ? e.getValue().numberValue() : e.getValue().asText());
+                }
+            });
+            log.add(new LogEntry(line.path("step").intValue(), values));
+        });
+        Double best = json.path("best_metric").isNumber() ? json.path("best_metric").doubleValue() : null;
+        Integer bestStep = json.path("best_step").isNumber() ? json.path("best_step").intValue() : null;
+        return new State(step, best, bestStep, log);
+    }
+
+    private static void read(Device device, Safetensors file, String name, Tensor t) {
+        byte[] bytes = file.readBytes(file.get(name));
+        if (bytes.length != t.spanBytes()) {
+            throw new ModelFormatException(file.location(), "tensor '" + name + "' has " + bytes.length + " bytes, this run needs " + t.spanBytes()
+                    + "; it was made with another LoRA configuration or device");
+        }
+        device.upload(t, bytes, 0);
+    }
+
+    static void deleteTree(Path root) throws IOException {
+        if (!Files.exists(root)) {
+            return;
+        }
+        Files.walkFileTree(root, new SimpleFileVisitor<>() {
+            @Override
+            public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) throws IOException {
+                Files.delete(file);
+                return FileVisitResult.CONTINUE;
+            }
+
+            @Override
+            public FileVisitResult postVisitDirectory(Path folder, @Nullable IOException e) throws IOException {
+                Files.delete(folder);
+                return FileVisitResult.CONTINUE;
+            }
+        });
+    }
+}
