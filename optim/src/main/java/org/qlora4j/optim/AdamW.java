@@ -28,9 +28,16 @@ public final class AdamW implements AutoCloseable {
      */
     public record Options(double beta1, double beta2, double epsilon, double weightDecay, double maxGradNorm) {
         public Options {
-            if (!(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1 && epsilon > 0 && weightDecay >= 0 && maxGradNorm >= 0)) {
-                throw new IllegalArgumentException("adam_beta1 and adam_beta2 must be in [0, 1), adam_epsilon positive, weight_decay and max_grad_norm 0 or more; got "
-                        + beta1 + ", " + beta2 + ", " + epsilon + ", " + weightDecay + ", " + maxGradNorm);
+            if (!(beta1 >= 0
+                    && beta1 < 1
+                    && beta2 >= 0
+                    && beta2 < 1
+                    && epsilon > 0
+                    && weightDecay >= 0
+                    && maxGradNorm >= 0)) {
+                throw new IllegalArgumentException(
+                        "adam_beta1 and adam_beta2 must be in [0, 1), adam_epsilon positive, weight_decay and max_grad_norm 0 or more; got "
+                                + beta1 + ", " + beta2 + ", " + epsilon + ", " + weightDecay + ", " + maxGradNorm);
             }
         }
     }
@@ -69,7 +76,13 @@ public final class AdamW implements AutoCloseable {
                         firstMoment,
                         secondMoment,
                         new AdamWStep(
-                                steps, learningRate, options.beta1, options.beta2, options.epsilon, options.weightDecay, clip));
+                                steps,
+                                learningRate,
+                                options.beta1,
+                                options.beta2,
+                                options.epsilon,
+                                options.weightDecay,
+                                clip));
         return norm;
     }
 

@@ -25,15 +25,16 @@ public record LearningRate(Schedule schedule, double peak, int warmupSteps, int 
                     return s;
                 }
             }
-            throw new IllegalArgumentException(
-                    "lr_scheduler_type '" + name + "' is not supported; supported: constant, constant_with_warmup, linear, cosine");
+            throw new IllegalArgumentException("lr_scheduler_type '" + name
+                    + "' is not supported; supported: constant, constant_with_warmup, linear, cosine");
         }
     }
 
     public LearningRate {
         if (!(peak >= 0) || Double.isInfinite(peak) || warmupSteps < 0 || totalSteps < 1) {
-            throw new IllegalArgumentException("learning_rate must be 0 or more, warm-up steps 0 or more, total steps at least 1; got " + peak + ", "
-                    + warmupSteps + ", " + totalSteps);
+            throw new IllegalArgumentException(
+                    "learning_rate must be 0 or more, warm-up steps 0 or more, total steps at least 1; got " + peak
+                            + ", " + warmupSteps + ", " + totalSteps);
         }
     }
 

@@ -82,13 +82,18 @@ public final class AdapterFiles {
                 TreeSet<String> extra = new TreeSet<>(file.names());
                 extra.removeAll(parameters.keySet());
                 throw new ModelFormatException(
-                        weights, "does not fit the model and " + CONFIG + ": missing " + few(missing) + ", not expected " + few(extra));
+                        weights,
+                        "does not fit the model and " + CONFIG + ": missing " + few(missing) + ", not expected "
+                                + few(extra));
             }
             for (Parameter p : parameters.values()) {
                 StoredTensor t = file.get(p.name());
-                if (!t.shape().equals(List.of((long) p.value().rows(), (long) p.value().cols()))) {
-                    throw new ModelFormatException(weights, "tensor '" + p.name() + "' has shape " + t.shape() + ", expected ["
-                            + p.value().rows() + ", " + p.value().cols() + "]");
+                if (!t.shape().equals(List.of((long) p.value().rows(), (long)
+                        p.value().cols()))) {
+                    throw new ModelFormatException(
+                            weights,
+                            "tensor '" + p.name() + "' has shape " + t.shape() + ", expected ["
+                                    + p.value().rows() + ", " + p.value().cols() + "]");
                 }
                 float[] values = new float[(int) t.elements()];
                 file.readFloats(t, 0, values.length, values, 0);

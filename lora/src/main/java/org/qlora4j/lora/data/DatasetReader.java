@@ -19,8 +19,9 @@ import org.qlora4j.lora.text.ChatText;
 import org.qlora4j.lora.text.Message;
 
 /**
- * Reads JSONL rows and makes token rows of them. A row is one of: {@code messages} (role, content); {@code query}/{@code response} with {@code history}; alpaca's
- * {@code instruction}/{@code input}/{@code output}; {@code prompt}/{@code completion}; or {@code input_ids} and {@code labels}, taken as they are.
+ * Reads JSONL rows and makes token rows of them. A row is one of: {@code messages} (role, content);
+ * {@code query}/{@code response} with {@code history}; alpaca's {@code instruction}/{@code input}/{@code output};
+ * {@code prompt}/{@code completion}; or {@code input_ids} and {@code labels}, taken as they are.
  */
 public final class DatasetReader {
     private static final ObjectMapper JSON = new ObjectMapper();
@@ -107,7 +108,8 @@ public final class DatasetReader {
             }
             return json.has("input_ids") ? tokenized(json) : conversation(json);
         } catch (JsonProcessingException e) {
-            throw new IllegalArgumentException(file + " line " + number + ": is not JSON: " + e.getOriginalMessage(), e);
+            throw new IllegalArgumentException(
+                    file + " line " + number + ": is not JSON: " + e.getOriginalMessage(), e);
         } catch (IllegalArgumentException e) {
             throw new IllegalArgumentException(file + " line " + number + ": " + e.getMessage(), e);
         }
@@ -118,12 +120,14 @@ public final class DatasetReader {
         int[] labels = integers(json, "labels");
         for (int i = 0; i < ids.length; i++) {
             if (ids[i] < 0 || ids[i] >= vocabSize) {
-                throw new IllegalArgumentException("input_ids[" + i + "] is " + ids[i] + ", the vocabulary has " + vocabSize + " tokens");
+                throw new IllegalArgumentException(
+                        "input_ids[" + i + "] is " + ids[i] + ", the vocabulary has " + vocabSize + " tokens");
             }
         }
         for (int i = 0; i < labels.length; i++) {
             if (labels[i] != Batch.IGNORED && (labels[i] < 0 || labels[i] >= vocabSize)) {
-                throw new IllegalArgumentException("labels[" + i + "] is " + labels[i] + "; expected -100 or a token id below " + vocabSize);
+                throw new IllegalArgumentException(
+                        "labels[" + i + "] is " + labels[i] + "; expected -100 or a token id below " + vocabSize);
             }
         }
         return new Batch.Row(ids, labels);
@@ -180,7 +184,8 @@ public final class DatasetReader {
             messages.add(Message.assistant(string(json, "completion")));
         }
         if (messages.isEmpty() || messages.stream().noneMatch(m -> m.role().equals("assistant"))) {
-            throw new IllegalArgumentException("has no response; expected messages, query and response, instruction and output, prompt and completion, or input_ids and labels");
+            throw new IllegalArgumentException(
+                    "has no response; expected messages, query and response, instruction and output, prompt and completion, or input_ids and labels");
         }
         return messages;
     }
@@ -188,13 +193,15 @@ public final class DatasetReader {
     private static String string(JsonNode json, String key) {
         JsonNode v = json.path(key);
         if (!v.isTextual() || v.textValue().isEmpty()) {
-            throw new IllegalArgumentException("'" + key + "' must be a text that is not empty" + (v.isMissingNode() ? "; it is missing" : ", found " + v));
+            throw new IllegalArgumentException("'" + key + "' must be a text that is not empty"
+                    + (v.isMissingNode() ? "; it is missing" : ", found " + v));
         }
         return v.textValue();
     }
 
     private String filled(String value, String tag) {
-        return fill(fill(value, "{{NAME}}", modelName, "model_name", tag), "{{AUTHOR}}", modelAuthor, "model_author", tag);
+        return fill(
+                fill(value, "{{NAME}}", modelName, "model_name", tag), "{{AUTHOR}}", modelAuthor, "model_author", tag);
     }
 
     private static String fill(String value, String placeholder, @Nullable Names names, String option, String tag) {

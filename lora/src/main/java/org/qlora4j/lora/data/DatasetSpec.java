@@ -38,7 +38,8 @@ public record DatasetSpec(Path path, int count) {
             try {
                 count = Integer.parseInt(text.substring(hash + 1));
             } catch (NumberFormatException e) {
-                throw new IllegalArgumentException("dataset '" + text + "': what follows '#' must be a number of rows", e);
+                throw new IllegalArgumentException(
+                        "dataset '" + text + "': what follows '#' must be a number of rows", e);
             }
             if (count < 1) {
                 throw new IllegalArgumentException("dataset '" + text + "': the number of rows must be at least 1");

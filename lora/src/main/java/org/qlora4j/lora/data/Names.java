@@ -16,7 +16,9 @@ public record Names(String chinese, String english) {
             case 0 -> null;
             case 1 -> new Names(values.getFirst(), values.getFirst());
             case 2 -> new Names(values.getFirst(), values.getLast());
-            default -> throw new IllegalArgumentException(option + " takes one value, or two (Chinese and English), got " + values.size());
+            default ->
+                throw new IllegalArgumentException(
+                        option + " takes one value, or two (Chinese and English), got " + values.size());
         };
     }
 

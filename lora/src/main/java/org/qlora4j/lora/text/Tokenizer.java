@@ -142,8 +142,8 @@ public final class Tokenizer implements AutoCloseable {
     }
 
     /**
-     * A decoder for ids that come one by one, whose whole output equals {@link #decode(int[])}. It works on
-     * after the tokenizer is closed.
+     * A decoder for ids that come one by one, whose whole output equals {@link #decode(int[])}. It works on after the
+     * tokenizer is closed.
      */
     public StreamingDecoder streamingDecoder() {
         return new StreamingDecoder(parsed.tokens(), parsed.decoder(), false);

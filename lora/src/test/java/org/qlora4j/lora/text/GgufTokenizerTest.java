@@ -51,7 +51,8 @@ class GgufTokenizerTest {
     void aTokenizerWrittenAsMetadataComesBack(String name, Map<String, Object> differences) throws IOException {
         Map<String, Object> metadata = TinyGguf.of(name);
         metadata.putAll(differences);
-        try (Tokenizer tokenizer = Tokenizer.fromJson(GgufTokenizer.of(FILE, metadata).tokenizerJson())) {
+        try (Tokenizer tokenizer =
+                Tokenizer.fromJson(GgufTokenizer.of(FILE, metadata).tokenizerJson())) {
             TokenizerCases.of(name).check(tokenizer);
         }
     }
@@ -84,7 +85,8 @@ class GgufTokenizerTest {
             metadata.put("tokenizer.ggml.pre", pre);
         }
         metadata.put("tokenizer.ggml.add_bos_token", false);
-        try (Tokenizer tokenizer = Tokenizer.fromJson(GgufTokenizer.of(FILE, metadata).tokenizerJson())) {
+        try (Tokenizer tokenizer =
+                Tokenizer.fromJson(GgufTokenizer.of(FILE, metadata).tokenizerJson())) {
             List<String> tokens = new ArrayList<>();
             for (int id : tokenizer.encode("1234aB")) {
                 tokens.add(tokenizer.token(id).orElseThrow());
@@ -97,7 +99,8 @@ class GgufTokenizerTest {
     void qwenComposesCharacters() throws IOException {
         Map<String, Object> metadata = TinyGguf.bytesWithMerges();
         metadata.put("tokenizer.ggml.pre", "qwen2");
-        try (Tokenizer tokenizer = Tokenizer.fromJson(GgufTokenizer.of(FILE, metadata).tokenizerJson())) {
+        try (Tokenizer tokenizer =
+                Tokenizer.fromJson(GgufTokenizer.of(FILE, metadata).tokenizerJson())) {
             assertArrayEquals(tokenizer.encode("é"), tokenizer.encode("e\u0301"));
         }
     }
@@ -126,8 +129,12 @@ class GgufTokenizerTest {
             assertEquals(expected.replace(" ", ""), tokenizer.decode(ids));
             assertEquals("x", tokenizer.decodeSkippingSpecial(ids));
         }
-        assertEquals(expected.contains("<b>"), converted.tokenizerConfig().path("add_bos_token").asBoolean());
-        assertEquals(expected.contains("<e>"), converted.tokenizerConfig().path("add_eos_token").asBoolean());
+        assertEquals(
+                expected.contains("<b>"),
+                converted.tokenizerConfig().path("add_bos_token").asBoolean());
+        assertEquals(
+                expected.contains("<e>"),
+                converted.tokenizerConfig().path("add_eos_token").asBoolean());
     }
 
     @Test
@@ -153,7 +160,8 @@ class GgufTokenizerTest {
     @Test
     void userDefinedTokensAreAddedButNotSpecial() throws IOException {
         Map<String, Object> metadata = TinyGguf.bytesWithMerges();
-        try (Tokenizer tokenizer = Tokenizer.fromJson(GgufTokenizer.of(FILE, metadata).tokenizerJson())) {
+        try (Tokenizer tokenizer =
+                Tokenizer.fromJson(GgufTokenizer.of(FILE, metadata).tokenizerJson())) {
             assertEquals(List.of("<b>", "x", "<u>"), tokens(tokenizer, "<b>x<u>"));
             assertEquals("x<u>", tokenizer.decodeSkippingSpecial(tokenizer.encode("<b>x<u>")));
         }
@@ -162,15 +170,17 @@ class GgufTokenizerTest {
     @ParameterizedTest
     @MethodSource("hostile")
     void refuses(String key, Object value, String expected) throws IOException {
-        Map<String, Object> metadata =
-                key.contains("score") || "llama".equals(value) ? TinyGguf.of("tiny_spm_llama2") : TinyGguf.bytesWithMerges("1 2");
+        Map<String, Object> metadata = key.contains("score") || "llama".equals(value)
+                ? TinyGguf.of("tiny_spm_llama2")
+                : TinyGguf.bytesWithMerges("1 2");
         if (value.equals("")) {
             metadata.remove(key);
         } else {
             metadata.put(key, value);
         }
         var e = assertThrows(
-                ModelFormatException.class, () -> GgufTokenizer.of(FILE, metadata).tokenizerJson());
+                ModelFormatException.class,
+                () -> GgufTokenizer.of(FILE, metadata).tokenizerJson());
         assertTrue(e.getMessage().contains(expected), e.getMessage());
         assertEquals(FILE, e.file());
     }
@@ -209,7 +219,8 @@ class GgufTokenizerTest {
         metadata.put("tokenizer.ggml.add_bos_token", true);
         metadata.remove("tokenizer.ggml.bos_token_id");
         var e = assertThrows(
-                ModelFormatException.class, () -> GgufTokenizer.of(FILE, metadata).tokenizerJson());
+                ModelFormatException.class,
+                () -> GgufTokenizer.of(FILE, metadata).tokenizerJson());
         assertTrue(e.getMessage().contains("add_bos_token"), e.getMessage());
     }
 

@@ -24,8 +24,9 @@ import org.qlora4j.optim.AdamW;
 import org.qlora4j.optim.LearningRate;
 
 /**
- * The training loop. The loss of an optimizer step is the mean over all label tokens of its accumulated rows, whatever the number of passes. The same seed, device and
- * number of threads give the same bits, and so does a run that was stopped and resumed. One thread, the device's.
+ * The training loop. The loss of an optimizer step is the mean over all label tokens of its accumulated rows, whatever
+ * the number of passes. The same seed, device and number of threads give the same bits, and so does a run that was
+ * stopped and resumed. One thread, the device's.
  */
 public final class Trainer implements AutoCloseable {
     private final Transformer model;
@@ -83,7 +84,8 @@ public final class Trainer implements AutoCloseable {
     public void resume(Path checkpoint) {
         state = TrainerCheckpoint.resume(checkpoint, adapter, optimizer);
         if (state.step() >= totalSteps) {
-            throw new IllegalArgumentException(checkpoint + " has done all " + totalSteps + " steps already; raise num_train_epochs or max_steps to go on");
+            throw new IllegalArgumentException(checkpoint + " has done all " + totalSteps
+                    + " steps already; raise num_train_epochs or max_steps to go on");
         }
     }
 
@@ -108,7 +110,8 @@ public final class Trainer implements AutoCloseable {
             try {
                 norm = optimizer.step(rate);
             } catch (ArithmeticException e) {
-                throw new ArithmeticException("step " + (step + 1) + ": " + e.getMessage() + "; lower learning_rate or look at the rows of this step");
+                throw new ArithmeticException("step " + (step + 1) + ": " + e.getMessage()
+                        + "; lower learning_rate or look at the rows of this step");
             }
             int done = step + 1;
             long tokens = passes.stream().mapToLong(Batch::tokens).sum();
@@ -116,7 +119,12 @@ public final class Trainer implements AutoCloseable {
             lossSum += loss;
             lossSteps++;
             long now = System.nanoTime();
-            listener.step(done, totalSteps, loss, tokens / ((now - stepStart) / 1e9), (now - started) / 1e9 / (done - first) * (totalSteps - done));
+            listener.step(
+                    done,
+                    totalSteps,
+                    loss,
+                    tokens / ((now - stepStart) / 1e9),
+                    (now - started) / 1e9 / (done - first) * (totalSteps - done));
             if (done == 1 || done % config.loggingSteps() == 0 || done == totalSteps) {
                 double seconds = (now - lastLog) / 1e9;
                 Map<String, Object> values = new LinkedHashMap<>();
@@ -147,16 +155,20 @@ public final class Trainer implements AutoCloseable {
             }
             if (end || done % config.saveSteps() == 0) {
                 state = new TrainerCheckpoint.State(done, bestMetric, bestStep, List.copyOf(log));
-                last = TrainerCheckpoint.save(config.outputDir(), adapter, optimizer, baseModel, state, checkpointFiles);
+                last = TrainerCheckpoint.save(
+                        config.outputDir(), adapter, optimizer, baseModel, state, checkpointFiles);
                 listener.saved(last);
                 removeOld(done, bestStep);
             }
         }
         Path best = bestStep == null ? last : TrainerCheckpoint.folder(config.outputDir(), bestStep);
-        return new TrainingResult(last, Files.isDirectory(best) ? best : last, bestMetric, totalSteps, List.copyOf(log));
+        return new TrainingResult(
+                last, Files.isDirectory(best) ? best : last, bestMetric, totalSteps, List.copyOf(log));
     }
 
-    /** Forward and backward of all passes of a step; the gradients are those of the mean over all their label tokens. */
+    /**
+     * Forward and backward of all passes of a step; the gradients are those of the mean over all their label tokens.
+     */
     private double accumulate(List<Batch> passes, int step) {
         adapter.parameters().zeroGradients();
         int labels = passes.stream().mapToInt(Batch::labelTokens).sum();
@@ -168,7 +180,8 @@ public final class Trainer implements AutoCloseable {
             }
         }
         if (!Double.isFinite(sum)) {
-            throw new ArithmeticException("step " + (step + 1) + ": the loss is " + sum / labels + "; lower learning_rate or look at the rows of this step");
+            throw new ArithmeticException("step " + (step + 1) + ": the loss is " + sum / labels
+                    + "; lower learning_rate or look at the rows of this step");
         }
         return sum / labels;
     }
@@ -234,7 +247,10 @@ public final class Trainer implements AutoCloseable {
         try {
             Files.createDirectories(config.outputDir());
             Files.writeString(
-                    config.outputDir().resolve("logging.jsonl"), line + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+                    config.outputDir().resolve("logging.jsonl"),
+                    line + "\n",
+                    StandardOpenOption.CREATE,
+                    StandardOpenOption.APPEND);
         } catch (IOException e) {
             throw new UncheckedIOException("cannot write " + config.outputDir().resolve("logging.jsonl") + ": " + e, e);
         }

