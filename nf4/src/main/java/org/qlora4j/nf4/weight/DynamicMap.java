@@ -35,10 +35,10 @@ public final class DynamicMap {
         int n = 0;
         for (int i = 0; i < EXPONENTS; i++) {
             int fractions = 1 << (signed ? i : i + 1);
-            double scale = Math.pow(10, i - (EXPONENTS - 1));
+            float scale = (float) Math.pow(10, i - (EXPONENTS - 1));
             for (int j = 0; j < fractions; j++) {
                 float mean = (boundary(j, fractions) + boundary(j + 1, fractions)) / 2f;
-                float value = (float) (scale * mean);
+                float value = scale * mean;
                 map[n++] = value;
                 if (signed) {
                     map[n++] = -value;

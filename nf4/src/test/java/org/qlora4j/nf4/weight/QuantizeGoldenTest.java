@@ -90,8 +90,12 @@ class QuantizeGoldenTest {
             bf16[i] = FloatFormats.bf16ToFloat(FloatFormats.floatToBf16(values[i]));
             fp16[i] = FloatFormats.f16ToFloat(FloatFormats.floatToF16(values[i]));
         }
-        assertSameBits(GoldenFiles.floats(four, name + ".dequant_bfloat16"), bf16, name + " bf16");
-        assertSameBits(GoldenFiles.floats(four, name + ".dequant_float16"), fp16, name + " fp16");
+        if (four.find(name + ".dequant_bfloat16").isPresent()) {
+            assertSameBits(GoldenFiles.floats(four, name + ".dequant_bfloat16"), bf16, name + " bf16");
+        }
+        if (four.find(name + ".dequant_float16").isPresent()) {
+            assertSameBits(GoldenFiles.floats(four, name + ".dequant_float16"), fp16, name + " fp16");
+        }
     }
 
     @ParameterizedTest(name = "{0}")
