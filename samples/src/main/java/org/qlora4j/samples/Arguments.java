@@ -21,8 +21,8 @@ import org.snakeyaml.engine.v2.api.LoadSettings;
 import org.snakeyaml.engine.v2.exceptions.YamlEngineException;
 
 /**
- * Options as ms-swift takes them: {@code --name value …} and a YAML or JSON file, flags overriding the file. Lists are separated by spaces. Names are checked against what the
- * command knows.
+ * Options as ms-swift takes them: {@code --name value …} and a YAML or JSON file, flags overriding the file. Lists are
+ * separated by spaces. Names are checked against what the command knows.
  */
 final class Arguments {
     /** Older names of ms-swift and their present ones. */
@@ -79,7 +79,8 @@ final class Arguments {
         String plain = name.replace('-', '_');
         String present = ALIASES.getOrDefault(plain, plain);
         if (!known.contains(present)) {
-            throw new UserException("there is no option --" + name + "; there are: " + String.join(", ", new TreeSet<>(known)));
+            throw new UserException(
+                    "there is no option --" + name + "; there are: " + String.join(", ", new TreeSet<>(known)));
         }
         values.put(present, List.copyOf(list));
     }
@@ -91,9 +92,11 @@ final class Arguments {
         Object parsed;
         try {
             // YAML is a superset of JSON; the engine builds maps, lists and scalars only
-            parsed = new Load(LoadSettings.builder().setLabel(file.toString()).build()).loadFromString(Files.readString(file));
+            parsed = new Load(LoadSettings.builder().setLabel(file.toString()).build())
+                    .loadFromString(Files.readString(file));
         } catch (YamlEngineException e) {
-            throw new UserException(file + " is not YAML: " + String.valueOf(e.getMessage()).replace('\n', ' '));
+            throw new UserException(
+                    file + " is not YAML: " + String.valueOf(e.getMessage()).replace('\n', ' '));
         } catch (IOException e) {
             throw new UserException("cannot read " + file + ": " + e);
         }
@@ -119,7 +122,10 @@ final class Arguments {
     }
 
     boolean has(String name) {
-        return values.containsKey(name) && !list(name).isEmpty() && !list(name).equals(List.of("None")) && !list(name).equals(List.of("null"));
+        return values.containsKey(name)
+                && !list(name).isEmpty()
+                && !list(name).equals(List.of("None"))
+                && !list(name).equals(List.of("null"));
     }
 
     List<String> list(String name) {
@@ -131,7 +137,8 @@ final class Arguments {
             return otherwise;
         }
         if (list(name).size() > 1) {
-            throw new UserException("--" + name + " takes one value, got " + list(name).size() + ": " + String.join(" ", list(name)));
+            throw new UserException(
+                    "--" + name + " takes one value, got " + list(name).size() + ": " + String.join(" ", list(name)));
         }
         return list(name).getFirst();
     }

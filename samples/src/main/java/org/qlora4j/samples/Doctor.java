@@ -23,14 +23,16 @@ final class Doctor {
 
     static int run(List<String> words) {
         Arguments a = Arguments.parse(words, Set.of("natives", "device", "threads"));
-        System.out.println("java " + System.getProperty("java.version") + " (" + System.getProperty("java.vm.name") + "), " + System.getProperty("os.name")
-                + " " + System.getProperty("os.arch"));
+        System.out.println("java " + System.getProperty("java.version") + " (" + System.getProperty("java.vm.name")
+                + "), " + System.getProperty("os.name") + " " + System.getProperty("os.arch"));
         Session.useNatives(a);
         for (NativePackage p : NativePackage.values()) {
-            System.out.println(p.coordinates() + ": " + NativePackages.find(p).map(Object::toString).orElse("not fetched"));
+            System.out.println(p.coordinates() + ": "
+                    + NativePackages.find(p).map(Object::toString).orElse("not fetched"));
         }
         System.out.println("oneDNN: " + Natives.oneDnn());
-        System.out.println("bitsandbytes: " + Natives.bitsandbytes() + ", AVX-512 " + BitsAndBytes.hasAvx512() + ", bf16 " + BitsAndBytes.hasAvx512Bf16());
+        System.out.println("bitsandbytes: " + Natives.bitsandbytes() + ", AVX-512 " + BitsAndBytes.hasAvx512()
+                + ", bf16 " + BitsAndBytes.hasAvx512Bf16());
         try (Device device = Devices.open(a.text("device", "auto"), a.integer("threads", 0));
                 Scope scope = device.newScope()) {
             System.out.println(device.description());
@@ -55,12 +57,14 @@ final class Doctor {
         Tensor out = scope.newTensor(DType.F32, 1, N);
         device.upload(codes, packed, 0);
         device.upload(scales, absmax, 0);
-        BitsAndBytes.dequantize4Bit(BitsAndBytes.FourBit.NF4, codes.address(), scales.address(), out.address(), BLOCK, N);
+        BitsAndBytes.dequantize4Bit(
+                BitsAndBytes.FourBit.NF4, codes.address(), scales.address(), out.address(), BLOCK, N);
         float[] found = new float[N];
         device.download(out, found, 0);
         for (int i = 0; i < N; i++) {
             if (found[i] != expected[i]) {
-                throw new UserException("NF4 smoke test: element " + i + " is " + found[i] + " from libbitsandbytes, " + expected[i] + " from Java");
+                throw new UserException("NF4 smoke test: element " + i + " is " + found[i] + " from libbitsandbytes, "
+                        + expected[i] + " from Java");
             }
         }
         System.out.println("NF4 smoke test: " + N + " values quantized and dequantized, bit for bit as expected");

@@ -24,7 +24,9 @@ final class Eval {
             throw new UserException("--val_dataset is missing: a .jsonl file");
         }
         Path samples = Path.of(System.getProperty("qlora4j.root", "."), "samples", "data");
-        List<DatasetSpec> specs = a.list("val_dataset").stream().map(s -> DatasetSpec.parse(s, samples)).toList();
+        List<DatasetSpec> specs = a.list("val_dataset").stream()
+                .map(s -> DatasetSpec.parse(s, samples))
+                .toList();
         try (Session session = Session.open(a, 0)) {
             DatasetReader reader = new DatasetReader(
                     session.text(),
@@ -55,7 +57,12 @@ final class Eval {
             if (a.has("result_path")) {
                 AtomicFile.writeString(Path.of(a.text("result_path", "")), out.toString());
             }
-            System.out.printf(Locale.ROOT, "eval_loss %.6f over %d label tokens, perplexity %.3f%n", total / tokens, tokens, Math.exp(total / tokens));
+            System.out.printf(
+                    Locale.ROOT,
+                    "eval_loss %.6f over %d label tokens, perplexity %.3f%n",
+                    total / tokens,
+                    tokens,
+                    Math.exp(total / tokens));
         }
         return 0;
     }

@@ -42,7 +42,8 @@ final class Infer {
         return 0;
     }
 
-    private static void chat(Generator generator, List<Message> messages, Sampling sampling, int maxNewTokens, boolean stream) {
+    private static void chat(
+            Generator generator, List<Message> messages, Sampling sampling, int maxNewTokens, boolean stream) {
         List<Message> start = List.copyOf(messages);
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         try {
@@ -68,7 +69,8 @@ final class Infer {
         }
     }
 
-    private static String answer(Generator generator, List<Message> messages, Sampling sampling, int maxNewTokens, boolean stream) {
+    private static String answer(
+            Generator generator, List<Message> messages, Sampling sampling, int maxNewTokens, boolean stream) {
         String text = generator.answer(messages, sampling, maxNewTokens, stream ? Sft::show : piece -> {});
         System.out.println(stream ? "" : text);
         return text;

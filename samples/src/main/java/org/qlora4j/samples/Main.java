@@ -11,8 +11,7 @@ import org.qlora4j.nf4.file.ModelFormatException;
 
 /** The command line's entry: {@code qlora COMMAND …}. */
 public final class Main {
-    private static final String USAGE =
-            """
+    private static final String USAGE = """
             usage: qlora COMMAND [FILE.yaml] [--name value …]
               sft      fine-tune a model with LoRA on a data set
               infer    talk to a model, with or without an adapter
@@ -28,7 +27,9 @@ public final class Main {
 
     /** Runs a command; 0 if it worked, 2 for a user's mistake. */
     static int run(List<String> words) {
-        if (words.isEmpty() || words.getFirst().equals("--help") || words.getFirst().equals("help")) {
+        if (words.isEmpty()
+                || words.getFirst().equals("--help")
+                || words.getFirst().equals("help")) {
             System.out.println(USAGE);
             return words.isEmpty() ? 2 : 0;
         }

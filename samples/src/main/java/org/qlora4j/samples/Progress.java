@@ -4,7 +4,8 @@ import java.util.Locale;
 
 /** One line on the terminal that is written over; in a file or pipe, nothing but the last state. */
 final class Progress {
-    private static final boolean TERMINAL = System.console() != null && System.console().isTerminal();
+    private static final boolean TERMINAL =
+            System.console() != null && System.console().isTerminal();
     private static String last = "";
 
     private Progress() {}
@@ -32,6 +33,8 @@ final class Progress {
 
     static String time(double seconds) {
         long s = Math.round(seconds);
-        return s < 3600 ? String.format(Locale.ROOT, "%d:%02d", s / 60, s % 60) : String.format(Locale.ROOT, "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
+        return s < 3600
+                ? String.format(Locale.ROOT, "%d:%02d", s / 60, s % 60)
+                : String.format(Locale.ROOT, "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
     }
 }

@@ -23,8 +23,19 @@ import org.qlora4j.nf4.weight.QuantType;
 /** A device, a base model on it and its text files, opened from options that all commands share. */
 final class Session implements AutoCloseable {
     static final Set<String> OPTIONS = Set.of(
-            "model", "torch_dtype", "adapters", "quant_method", "quant_bits", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype",
-            "bnb_4bit_quant_storage", "device", "threads", "natives", "seed");
+            "model",
+            "torch_dtype",
+            "adapters",
+            "quant_method",
+            "quant_bits",
+            "bnb_4bit_quant_type",
+            "bnb_4bit_use_double_quant",
+            "bnb_4bit_compute_dtype",
+            "bnb_4bit_quant_storage",
+            "device",
+            "threads",
+            "natives",
+            "seed");
 
     /** Stands for the demonstration model that the launcher fetches. */
     static final String DEMO_MODEL = "SmolLM2-135M-Instruct";
@@ -55,7 +66,8 @@ final class Session implements AutoCloseable {
         try {
             System.out.println(device.description());
             if (!a.text("bnb_4bit_compute_dtype", "float32").equals("float32")) {
-                System.out.println("products are computed in float32 on this device, whatever bnb_4bit_compute_dtype says");
+                System.out.println(
+                        "products are computed in float32 on this device, whatever bnb_4bit_compute_dtype says");
             }
             Transformer model = load(a, device, path, quantization);
             Path textPath = adapterPath != null && ChatText.isIn(adapterPath) ? adapterPath : path;
@@ -73,14 +85,28 @@ final class Session implements AutoCloseable {
 
     private static LoraConfig withDropout(LoraConfig c, double dropout) {
         return new LoraConfig(
-                c.r(), c.loraAlpha(), dropout, c.targetModules(), c.excludeModules(), c.useRslora(), c.rankPattern(), c.alphaPattern(),
-                c.layersToTransform(), c.modulesToSave(), c.initWeights());
+                c.r(),
+                c.loraAlpha(),
+                dropout,
+                c.targetModules(),
+                c.excludeModules(),
+                c.useRslora(),
+                c.rankPattern(),
+                c.alphaPattern(),
+                c.layersToTransform(),
+                c.modulesToSave(),
+                c.initWeights());
     }
 
-    /** Fetches the libraries if they are not there yet; {@code --natives DIR} names a folder that holds them or their packages. */
+    /**
+     * Fetches the libraries if they are not there yet; {@code --natives DIR} names a folder that holds them or their
+     * packages.
+     */
     static void useNatives(Arguments a) {
         if (a.has("natives")) {
-            System.setProperty("qlora4j.natives", Path.of(a.text("natives", "")).toAbsolutePath().toString());
+            System.setProperty(
+                    "qlora4j.natives",
+                    Path.of(a.text("natives", "")).toAbsolutePath().toString());
         }
         NativePackages.ensure(NativePackage.BITSANDBYTES, System.out::println);
         NativePackages.ensure(NativePackage.ONEDNN, System.out::println);
@@ -108,11 +134,13 @@ final class Session implements AutoCloseable {
             return null;
         }
         if (!from.text("quant_method", "bnb").equals("bnb") || from.integer("quant_bits", 4) != 4) {
-            throw new UserException("quant_method " + from.text("quant_method", "bnb") + " with quant_bits " + from.integer("quant_bits", 4)
-                    + " is not supported; supported: bnb with 4 bits");
+            throw new UserException("quant_method " + from.text("quant_method", "bnb") + " with quant_bits "
+                    + from.integer("quant_bits", 4) + " is not supported; supported: bnb with 4 bits");
         }
         return new Quantization(
-                QuantType.ofBnbName(from.text("bnb_4bit_quant_type", "nf4")), 64, from.bool("bnb_4bit_use_double_quant", true));
+                QuantType.ofBnbName(from.text("bnb_4bit_quant_type", "nf4")),
+                64,
+                from.bool("bnb_4bit_use_double_quant", true));
     }
 
     /** The args.json of the run that wrote an adapter, beside or above it. */
@@ -130,12 +158,15 @@ final class Session implements AutoCloseable {
 
     private static Transformer load(Arguments a, Device device, Path path, @Nullable Quantization quantization) {
         try (ModelSource source = ModelSource.open(path)) {
-            DType dtype = a.has("torch_dtype") ? DType.ofTorchName(a.text("torch_dtype", "")) : source.config().dtype();
+            DType dtype = a.has("torch_dtype")
+                    ? DType.ofTorchName(a.text("torch_dtype", ""))
+                    : source.config().dtype();
             int threads = a.integer("threads", 0);
             ModelLoader.Options options = new ModelLoader.Options(
                     dtype, quantization, threads == 0 ? Runtime.getRuntime().availableProcessors() : threads);
             long start = System.nanoTime();
-            Transformer model = ModelLoader.load(source, device, options, (done, all) -> Progress.bar("loading " + path.getFileName(), done, all));
+            Transformer model = ModelLoader.load(
+                    source, device, options, (done, all) -> Progress.bar("loading " + path.getFileName(), done, all));
             Progress.end();
             System.out.printf(
                     "%s: %d layers, hidden size %d, %s, %.0f MB on the device, loaded in %.1f s%n",
@@ -144,7 +175,8 @@ final class Session implements AutoCloseable {
                     source.config().hiddenSize(),
                     quantization == null
                             ? dtype.torchName()
-                            : quantization.type().bnbName() + (quantization.doubleQuant() ? " with double quantization" : ""),
+                            : quantization.type().bnbName()
+                                    + (quantization.doubleQuant() ? " with double quantization" : ""),
                     device.bytesHeld() / 1e6,
                     (System.nanoTime() - start) / 1e9);
             return model;
@@ -167,7 +199,8 @@ final class Session implements AutoCloseable {
         return text;
     }
 
-    @Nullable LoraAdapter adapter() {
+    @Nullable
+    LoraAdapter adapter() {
         return adapter;
     }
 

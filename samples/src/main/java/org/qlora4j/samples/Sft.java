@@ -46,12 +46,52 @@ final class Sft {
     private static Set<String> options() {
         Set<String> names = new HashSet<>(Session.OPTIONS);
         names.addAll(Set.of(
-                "dataset", "val_dataset", "split_dataset_ratio", "tuner_type", "lora_rank", "lora_alpha", "lora_dropout", "target_modules", "target_regex",
-                "modules_to_save", "use_rslora", "init_weights", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
-                "dataloader_num_workers", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_ratio", "warmup_steps", "weight_decay",
-                "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "max_length", "truncation_strategy", "gradient_checkpointing", "logging_steps",
-                "eval_steps", "save_steps", "save_total_limit", "output_dir", "add_version", "resume_from_checkpoint", "dataset_shuffle",
-                "train_dataloader_shuffle", "system", "model_author", "model_name", "exclude_modules", "rank_pattern", "alpha_pattern", "layers_to_transform",
+                "dataset",
+                "val_dataset",
+                "split_dataset_ratio",
+                "tuner_type",
+                "lora_rank",
+                "lora_alpha",
+                "lora_dropout",
+                "target_modules",
+                "target_regex",
+                "modules_to_save",
+                "use_rslora",
+                "init_weights",
+                "num_train_epochs",
+                "max_steps",
+                "per_device_train_batch_size",
+                "per_device_eval_batch_size",
+                "dataloader_num_workers",
+                "gradient_accumulation_steps",
+                "learning_rate",
+                "lr_scheduler_type",
+                "warmup_ratio",
+                "warmup_steps",
+                "weight_decay",
+                "adam_beta1",
+                "adam_beta2",
+                "adam_epsilon",
+                "max_grad_norm",
+                "max_length",
+                "truncation_strategy",
+                "gradient_checkpointing",
+                "logging_steps",
+                "eval_steps",
+                "save_steps",
+                "save_total_limit",
+                "output_dir",
+                "add_version",
+                "resume_from_checkpoint",
+                "dataset_shuffle",
+                "train_dataloader_shuffle",
+                "system",
+                "model_author",
+                "model_name",
+                "exclude_modules",
+                "rank_pattern",
+                "alpha_pattern",
+                "layers_to_transform",
                 "ask"));
         return Set.copyOf(names);
     }
@@ -75,7 +115,12 @@ final class Sft {
             ask(session, questions, "before training");
             int vocab = session.model().config().vocabSize();
             DatasetReader reader = new DatasetReader(
-                    session.text(), session.text().chatTemplate(), a.has("system") ? a.text("system", "") : null, name, author, vocab);
+                    session.text(),
+                    session.text().chatTemplate(),
+                    a.has("system") ? a.text("system", "") : null,
+                    name,
+                    author,
+                    vocab);
             boolean shuffle = a.bool("dataset_shuffle", true);
             List<Batch.Row> rows = read(reader, train, shuffle, config.seed(), a);
             List<Batch.Row> evalRows = read(reader, validation, false, config.seed(), a);
@@ -101,16 +146,26 @@ final class Sft {
     }
 
     private static void train(
-            Session session, LoraAdapter adapter, Arguments a, TrainingConfig config, List<Batch.Row> rows, List<Batch.Row> evalRows) {
+            Session session,
+            LoraAdapter adapter,
+            Arguments a,
+            TrainingConfig config,
+            List<Batch.Row> rows,
+            List<Batch.Row> evalRows) {
         String base = a.text("model", session.modelPath().toString());
-        try (Trainer trainer = new Trainer(adapter, config, rows, evalRows, base, session.text()::save, new Console())) {
+        try (Trainer trainer =
+                new Trainer(adapter, config, rows, evalRows, base, session.text()::save, new Console())) {
             if (a.has("resume_from_checkpoint")) {
                 trainer.resume(Path.of(a.text("resume_from_checkpoint", "")));
             }
             long start = System.nanoTime();
             TrainingResult result = trainer.run();
             Progress.end();
-            System.out.printf(Locale.ROOT, "trained %d steps in %s%n", result.steps(), Progress.time((System.nanoTime() - start) / 1e9));
+            System.out.printf(
+                    Locale.ROOT,
+                    "trained %d steps in %s%n",
+                    result.steps(),
+                    Progress.time((System.nanoTime() - start) / 1e9));
             System.out.println("last_model_checkpoint: " + result.lastCheckpoint());
             System.out.println("best_model_checkpoint: " + result.bestCheckpoint()
                     + (result.bestMetric() == null ? "" : " (eval_loss " + result.bestMetric() + ")"));
@@ -123,8 +178,15 @@ final class Sft {
         public void step(int step, int totalSteps, double loss, double tokensPerSecond, double secondsLeft) {
             int filled = 20 * step / totalSteps;
             Progress.line(String.format(
-                    Locale.ROOT, "[%s%s] %d/%d  loss %.4f  %.0f tokens/s  %s left", "=".repeat(filled), " ".repeat(20 - filled), step, totalSteps, loss,
-                    tokensPerSecond, Progress.time(secondsLeft)));
+                    Locale.ROOT,
+                    "[%s%s] %d/%d  loss %.4f  %.0f tokens/s  %s left",
+                    "=".repeat(filled),
+                    " ".repeat(20 - filled),
+                    step,
+                    totalSteps,
+                    loss,
+                    tokensPerSecond,
+                    Progress.time(secondsLeft)));
         }
 
         @Override
@@ -169,11 +231,13 @@ final class Sft {
     }
 
     /** Reads all sets; rows that are too long are dropped or cut, and counted. */
-    private static List<Batch.Row> read(DatasetReader reader, List<DatasetSpec> specs, boolean shuffle, long seed, Arguments a) {
+    private static List<Batch.Row> read(
+            DatasetReader reader, List<DatasetSpec> specs, boolean shuffle, long seed, Arguments a) {
         int maxLength = a.integer("max_length", 2048);
         String strategy = a.text("truncation_strategy", "delete");
         if (maxLength < 2 || !Set.of("delete", "left", "right").contains(strategy)) {
-            throw new UserException("max_length must be at least 2 and truncation_strategy delete, left or right; got " + maxLength + ", " + strategy);
+            throw new UserException("max_length must be at least 2 and truncation_strategy delete, left or right; got "
+                    + maxLength + ", " + strategy);
         }
         List<Batch.Row> rows = new ArrayList<>();
         int tooLong = 0;
@@ -196,7 +260,8 @@ final class Sft {
             }
         }
         if (tooLong > 0) {
-            System.out.println(tooLong + " rows are longer than max_length " + maxLength + " (truncation_strategy " + strategy + ")");
+            System.out.println(tooLong + " rows are longer than max_length " + maxLength + " (truncation_strategy "
+                    + strategy + ")");
         }
         if (!specs.isEmpty() && rows.isEmpty()) {
             throw new UserException("no row of " + specs + " is left: all are longer than max_length or have no label");
@@ -208,7 +273,8 @@ final class Sft {
     private static List<Batch.Row> split(List<Batch.Row> rows, List<Batch.Row> evalRows, double ratio, long seed) {
         int count = (int) Math.round(rows.size() * ratio);
         if (count < 1 || count >= rows.size()) {
-            throw new UserException("split_dataset_ratio " + ratio + " of " + rows.size() + " rows leaves nothing to train or to evaluate on");
+            throw new UserException("split_dataset_ratio " + ratio + " of " + rows.size()
+                    + " rows leaves nothing to train or to evaluate on");
         }
         int[] order = Permutation.of(rows.size(), new SplittableRandom(seed));
         List<Batch.Row> rest = new ArrayList<>();
@@ -218,7 +284,8 @@ final class Sft {
         return rest;
     }
 
-    private static void print(Session s, LoraAdapter adapter, List<Batch.Row> rows, List<Batch.Row> evalRows, TrainingConfig config) {
+    private static void print(
+            Session s, LoraAdapter adapter, List<Batch.Row> rows, List<Batch.Row> evalRows, TrainingConfig config) {
         long trained = adapter.parameters().count();
         System.out.printf(
                 Locale.ROOT,
@@ -256,7 +323,8 @@ final class Sft {
             while (exists(output, "v" + version + "-")) {
                 version++;
             }
-            output = output.resolve("v" + version + "-" + LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss")));
+            output = output.resolve(
+                    "v" + version + "-" + LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss")));
         }
         int saveSteps = a.integer("save_steps", 500);
         return new TrainingConfig(
@@ -270,7 +338,10 @@ final class Sft {
                 a.number("warmup_ratio", 0),
                 a.integer("warmup_steps", 0),
                 new AdamW.Options(
-                        a.number("adam_beta1", 0.9), a.number("adam_beta2", 0.95), a.number("adam_epsilon", 1e-8), a.number("weight_decay", 0.1),
+                        a.number("adam_beta1", 0.9),
+                        a.number("adam_beta2", 0.95),
+                        a.number("adam_epsilon", 1e-8),
+                        a.number("weight_decay", 0.1),
                         a.number("max_grad_norm", 1)),
                 a.integer("logging_steps", 5),
                 a.integer("eval_steps", saveSteps),
@@ -292,16 +363,19 @@ final class Sft {
             targets = new ModuleSelector.Regex(a.text("target_regex", ""));
         } else {
             List<String> names = a.has("target_modules") ? a.list("target_modules") : List.of("all-linear");
-            targets = names.equals(List.of("all-linear")) ? new ModuleSelector.AllLinear() : new ModuleSelector.Names(new LinkedHashSet<>(names));
+            targets = names.equals(List.of("all-linear"))
+                    ? new ModuleSelector.AllLinear()
+                    : new ModuleSelector.Names(new LinkedHashSet<>(names));
         }
         String init = a.text("init_weights", "true").toLowerCase(Locale.ROOT);
-        LoraConfig.InitWeights initWeights =
-                switch (init) {
-                    case "true" -> LoraConfig.InitWeights.TRUE;
-                    case "false" -> LoraConfig.InitWeights.FALSE;
-                    case "gaussian" -> LoraConfig.InitWeights.GAUSSIAN;
-                    default -> throw new UserException("init_weights '" + init + "' is not supported; supported: true, false, gaussian");
-                };
+        LoraConfig.InitWeights initWeights = switch (init) {
+            case "true" -> LoraConfig.InitWeights.TRUE;
+            case "false" -> LoraConfig.InitWeights.FALSE;
+            case "gaussian" -> LoraConfig.InitWeights.GAUSSIAN;
+            default ->
+                throw new UserException(
+                        "init_weights '" + init + "' is not supported; supported: true, false, gaussian");
+        };
         return new LoraConfig(
                 a.integer("lora_rank", 8),
                 a.number("lora_alpha", 32),

@@ -28,6 +28,7 @@ public final class TrainableParameters implements AutoCloseable {
      */
     record Spec(String name, int rows, int cols) {}
 
+    @SuppressWarnings("MustBeClosedChecker") // the scope is a field, closed with this
     TrainableParameters(Device device, List<Spec> specs) {
         this.device = device;
         long padded = 0;
