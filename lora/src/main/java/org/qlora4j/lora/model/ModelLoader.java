@@ -56,6 +56,7 @@ public final class ModelLoader {
      * @param progress called after each matrix with the number done and the number of all
      * @return the model; it owns its weights
      */
+    @SuppressWarnings("MustBeClosedChecker") // the scope belongs to the model, or is closed on failure
     public static Transformer load(
             ModelSource source, Device device, Options options, BiConsumer<Integer, Integer> progress) {
         ModelConfig c = source.config();

