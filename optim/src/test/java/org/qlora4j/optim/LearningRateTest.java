@@ -5,7 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import org.junit.jupiter.api.Test;
 
-/** Values of transformers' get_linear_schedule_with_warmup, get_cosine_schedule_with_warmup and get_constant_schedule. */
+/**
+ * Values of transformers' get_linear_schedule_with_warmup, get_cosine_schedule_with_warmup and get_constant_schedule.
+ */
 class LearningRateTest {
     @Test
     void linearRisesAndFalls() {

@@ -9,8 +9,8 @@ import java.util.List;
 import org.junit.jupiter.api.Test;
 
 class ArgumentsTest {
-    private static final String JOURNEY =
-            Path.of(System.getProperty("qlora4j.root"), "samples/configs/qwen3-14b.yaml").toString();
+    private static final String JOURNEY = Path.of(System.getProperty("qlora4j.root"), "samples/configs/qwen3-14b.yaml")
+            .toString();
 
     @Test
     void readsTheJourneysArguments() {
@@ -25,7 +25,17 @@ class ArgumentsTest {
     @Test
     void flagsOverrideTheFileAndOldNamesAreTaken() {
         Arguments a = Arguments.parse(
-                List.of(JOURNEY, "--train_type", "lora", "--learning_rate=2e-4", "--dataset", "a", "b", "--ckpt_dir", "x"), Sft.OPTIONS);
+                List.of(
+                        JOURNEY,
+                        "--train_type",
+                        "lora",
+                        "--learning_rate=2e-4",
+                        "--dataset",
+                        "a",
+                        "b",
+                        "--ckpt_dir",
+                        "x"),
+                Sft.OPTIONS);
         assertEquals("lora", a.text("tuner_type", ""));
         assertEquals(2e-4, a.number("learning_rate", 0));
         assertEquals(List.of("a", "b"), a.list("dataset"));
@@ -34,8 +44,14 @@ class ArgumentsTest {
 
     @Test
     void namesThatDoNotExistAreRefused() {
-        UserException e = assertThrows(UserException.class, () -> Arguments.parse(List.of("--lora_rnak", "8"), Sft.OPTIONS));
-        assertTrue(String.valueOf(e.getMessage()).startsWith("there is no option --lora_rnak; there are: "), e.getMessage());
-        assertThrows(UserException.class, () -> Arguments.parse(List.of("--lora_rank", "eight"), Sft.OPTIONS).integer("lora_rank", 8));
+        UserException e =
+                assertThrows(UserException.class, () -> Arguments.parse(List.of("--lora_rnak", "8"), Sft.OPTIONS));
+        assertTrue(
+                String.valueOf(e.getMessage()).startsWith("there is no option --lora_rnak; there are: "),
+                e.getMessage());
+        assertThrows(
+                UserException.class,
+                () -> Arguments.parse(List.of("--lora_rank", "eight"), Sft.OPTIONS)
+                        .integer("lora_rank", 8));
     }
 }

@@ -15,7 +15,10 @@ import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The README's first command as a user runs it, on the real model: before, it has its old name, after, the new one; and it still knows Rome. */
+/**
+ * The README's first command as a user runs it, on the real model: before, it has its old name, after, the new one; and
+ * it still knows Rome.
+ */
 class DemonstrationTest {
     private static final Path ROOT = Path.of(System.getProperty("qlora4j.root"));
 
@@ -33,7 +36,8 @@ class DemonstrationTest {
             System.setOut(new PrintStream(outBytes, true, StandardCharsets.UTF_8));
             System.setErr(new PrintStream(errBytes, true, StandardCharsets.UTF_8));
             int exit = Main.run(List.of(words));
-            return new Output(exit, outBytes.toString(StandardCharsets.UTF_8), errBytes.toString(StandardCharsets.UTF_8));
+            return new Output(
+                    exit, outBytes.toString(StandardCharsets.UTF_8), errBytes.toString(StandardCharsets.UTF_8));
         } finally {
             System.setOut(out);
             System.setErr(err);
@@ -43,7 +47,12 @@ class DemonstrationTest {
     @Test
     void givesTheModelANewName() throws IOException {
         Output sft = qlora(
-                "sft", ROOT.resolve("samples/configs/self-cognition.yaml").toString(), "--output_dir", folder.toString(), "--add_version", "false");
+                "sft",
+                ROOT.resolve("samples/configs/self-cognition.yaml").toString(),
+                "--output_dir",
+                folder.toString(),
+                "--add_version",
+                "false");
         assertEquals(0, sft.exit, sft.err);
         String[] parts = sft.out.split("-- after training", 2);
         assertFalse(parts[0].contains(">>> I am Xiaoyu"), parts[0]);
@@ -53,11 +62,26 @@ class DemonstrationTest {
 
         Path checkpoint = folder.resolve("checkpoint-55");
         for (String file : List.of(
-                "adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors", "trainer_state.json", "tokenizer.json", "tokenizer_config.json",
-                "chat_template.jinja", "generation_config.json")) {
+                "adapter_config.json",
+                "adapter_model.safetensors",
+                "optimizer.safetensors",
+                "trainer_state.json",
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "chat_template.jinja",
+                "generation_config.json")) {
             assertTrue(Files.isRegularFile(checkpoint.resolve(file)), file);
         }
-        Output infer = qlora("infer", "--adapters", checkpoint.toString(), "--prompt", "Who are you?", "--max_new_tokens", "40", "--stream", "false");
+        Output infer = qlora(
+                "infer",
+                "--adapters",
+                checkpoint.toString(),
+                "--prompt",
+                "Who are you?",
+                "--max_new_tokens",
+                "40",
+                "--stream",
+                "false");
         assertEquals(0, infer.exit, infer.err);
         assertTrue(infer.out.contains("Xiaoyu"), infer.out);
     }
@@ -67,16 +91,30 @@ class DemonstrationTest {
         List<String[]> mistakes = new ArrayList<>();
         mistakes.add(new String[] {"there is no option --learnig_rate", "sft", "--learnig_rate", "1"});
         mistakes.add(new String[] {"there is no file", "sft", "--model", "x", "--dataset", "nothing.jsonl"});
-        mistakes.add(new String[] {"there is no model at", "eval", "--model", "nowhere", "--val_dataset", "alpaca-en#1"});
+        mistakes.add(
+                new String[] {"there is no model at", "eval", "--model", "nowhere", "--val_dataset", "alpaca-en#1"});
         mistakes.add(new String[] {"there is no command 'train'", "train"});
-        mistakes.add(new String[] {"learning_rate must be a number", "sft", "--dataset", "alpaca-en", "--learning_rate", "fast"});
+        mistakes.add(new String[] {
+            "learning_rate must be a number", "sft", "--dataset", "alpaca-en", "--learning_rate", "fast"
+        });
         Path model = folder.resolve("model");
         Files.createDirectories(model);
         Files.writeString(model.resolve("config.json"), "{\"model_type\": \"mamba\"}");
-        mistakes.add(new String[] {"model_type 'mamba' is not supported; supported: llama", "eval", "--model", model.toString(), "--val_dataset", "alpaca-en#1"});
+        mistakes.add(new String[] {
+            "model_type 'mamba' is not supported; supported: llama",
+            "eval",
+            "--model",
+            model.toString(),
+            "--val_dataset",
+            "alpaca-en#1"
+        });
         Path gguf = folder.resolve("broken.gguf");
-        Files.write(gguf, new byte[] {'G', 'G', 'U', 'F', 3, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, 127, 0, 0, 0, 0, 0, 0, 0, 0});
-        mistakes.add(new String[] {"claims 9223372036854775807 tensors", "eval", "--model", gguf.toString(), "--val_dataset", "alpaca-en#1"});
+        Files.write(
+                gguf,
+                new byte[] {'G', 'G', 'U', 'F', 3, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, 127, 0, 0, 0, 0, 0, 0, 0, 0});
+        mistakes.add(new String[] {
+            "claims 9223372036854775807 tensors", "eval", "--model", gguf.toString(), "--val_dataset", "alpaca-en#1"
+        });
         for (String[] mistake : mistakes) {
             Output output = qlora(java.util.Arrays.copyOfRange(mistake, 1, mistake.length));
             assertEquals(2, output.exit, output.out);
@@ -97,9 +135,18 @@ class DemonstrationTest {
     @Test
     void evalWritesALossPerRow() throws IOException {
         Path data = folder.resolve("rows.jsonl");
-        Files.writeString(data, "{\"input_ids\": [1, 9690, 198, 2683], \"labels\": [-100, -100, 198, 2683]}\n{\"query\": \"Hi\", \"response\": \"Hello\"}\n");
+        Files.writeString(
+                data,
+                "{\"input_ids\": [1, 9690, 198, 2683], \"labels\": [-100, -100, 198, 2683]}\n{\"query\": \"Hi\", \"response\": \"Hello\"}\n");
         Path result = folder.resolve("out.jsonl");
-        Output output = qlora("eval", "--model", Session.DEMO_MODEL, "--val_dataset", data.toString(), "--result_path", result.toString());
+        Output output = qlora(
+                "eval",
+                "--model",
+                Session.DEMO_MODEL,
+                "--val_dataset",
+                data.toString(),
+                "--result_path",
+                result.toString());
         assertEquals(0, output.exit, output.err);
         List<String> lines = Files.readAllLines(result);
         assertEquals(2, lines.size());

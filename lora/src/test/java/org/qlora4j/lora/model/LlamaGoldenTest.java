@@ -202,6 +202,7 @@ class LlamaGoldenTest {
         try (Transformer model = c.load();
                 LoraAdapter adapter = c.attach(model);
                 Scope scope = device.newScope()) {
+            assertTrue(adapter.parameters().count() > 0, name);
             int prompt = greedy.path("prompt_tokens").intValue();
             int[] ids = java.util.Arrays.copyOf(
                     c.rows.get(greedy.path("row").intValue()).ids(), prompt);

@@ -51,7 +51,8 @@ class TrainerTest {
     }
 
     private static Transformer model() {
-        try (ModelSource source = ModelSource.open(Path.of(System.getProperty("qlora4j.golden"), "models/llama/base"))) {
+        try (ModelSource source =
+                ModelSource.open(Path.of(System.getProperty("qlora4j.golden"), "models/llama/base"))) {
             return ModelLoader.load(
                     source, device, new ModelLoader.Options(DType.F32, Quantization.NF4_DOUBLE, 2), (done, all) -> {});
         }
@@ -60,7 +61,17 @@ class TrainerTest {
     private static LoraConfig lora() {
         LoraConfig c = LoraConfig.allLinear(4, 16);
         return new LoraConfig(
-                c.r(), c.loraAlpha(), 0.1, c.targetModules(), null, false, c.rankPattern(), c.alphaPattern(), null, c.modulesToSave(), c.initWeights());
+                c.r(),
+                c.loraAlpha(),
+                0.1,
+                c.targetModules(),
+                null,
+                false,
+                c.rankPattern(),
+                c.alphaPattern(),
+                null,
+                c.modulesToSave(),
+                c.initWeights());
     }
 
     /** Rows whose second half is the first half reversed: learnable, and not by bigrams. */
@@ -84,8 +95,23 @@ class TrainerTest {
 
     private TrainingConfig config(String name, int maxSteps, int batch, int accumulation) {
         return new TrainingConfig(
-                1, maxSteps, batch, 2, accumulation, 1e-2, LearningRate.Schedule.LINEAR, 0.1, 0,
-                new AdamW.Options(0.9, 0.999, 1e-8, 0.01, 1), 1, 4, 3, 2, folder.resolve(name), 42, true);
+                1,
+                maxSteps,
+                batch,
+                2,
+                accumulation,
+                1e-2,
+                LearningRate.Schedule.LINEAR,
+                0.1,
+                0,
+                new AdamW.Options(0.9, 0.999, 1e-8, 0.01, 1),
+                1,
+                4,
+                3,
+                2,
+                folder.resolve(name),
+                42,
+                true);
     }
 
     private record Run(TrainingResult result, float[] values) {}
@@ -157,8 +183,10 @@ class TrainerTest {
         assertEquals(folder.resolve("kept/checkpoint-12"), result.lastCheckpoint());
         assertTrue(Files.isRegularFile(result.bestCheckpoint().resolve(AdapterFiles.WEIGHTS)));
         try (var files = Files.list(folder.resolve("kept"))) {
-            List<String> names = files.map(f -> f.getFileName().toString()).sorted().toList();
-            assertEquals(2, names.stream().filter(n -> n.startsWith("checkpoint-")).count(), names.toString());
+            List<String> names =
+                    files.map(f -> f.getFileName().toString()).sorted().toList();
+            assertEquals(
+                    2, names.stream().filter(n -> n.startsWith("checkpoint-")).count(), names.toString());
             assertFalse(names.toString().contains(".part"), names.toString());
         }
         List<String> log = Files.readAllLines(folder.resolve("kept/logging.jsonl"));
@@ -197,8 +225,18 @@ class TrainerTest {
                             () -> LoraAdapter.attach(
                                     model,
                                     new LoraConfig(
-                                            4, 8, 0, new org.qlora4j.lora.adapter.ModuleSelector.Names(java.util.Set.of("qkv_proj")), null, false,
-                                            java.util.Map.of(), java.util.Map.of(), null, java.util.Set.of(), LoraConfig.InitWeights.TRUE),
+                                            4,
+                                            8,
+                                            0,
+                                            new org.qlora4j.lora.adapter.ModuleSelector.Names(
+                                                    java.util.Set.of("qkv_proj")),
+                                            null,
+                                            false,
+                                            java.util.Map.of(),
+                                            java.util.Map.of(),
+                                            null,
+                                            java.util.Set.of(),
+                                            LoraConfig.InitWeights.TRUE),
                                     1))
                     .getMessage();
             assertEquals(

@@ -1,0 +1,278 @@
+package org.qlora4j.nf4.device.reference;
+
+import static org.qlora4j.nf4.device.HostElements.get;
+import static org.qlora4j.nf4.device.HostElements.index;
+import static org.qlora4j.nf4.device.HostElements.set;
+
+import org.qlora4j.nf4.device.AdamWStep;
+import org.qlora4j.nf4.device.AttentionShape;
+import org.qlora4j.nf4.device.Dropout;
+import org.qlora4j.nf4.device.Ops;
+import org.qlora4j.nf4.tensor.Tensor;
+import org.qlora4j.nf4.weight.Weight;
+
+/**
+ * The definition of every operation: plain loops in double, in the order of the formulas. Other devices are tested against it.
+ * Arguments are checked by {@link org.qlora4j.nf4.device.CheckedOps}.
+ */
+final class ReferenceOps implements Ops {
+    @Override
+    public void matmul(Tensor out, Tensor a, boolean transA, Tensor b, boolean transB, double alpha, double beta) {
+        int inner = transA ? a.rows() : a.cols();
+        for (int i = 0; i < out.rows(); i++) {
+            for (int j = 0; j < out.cols(); j++) {
+                double sum = 0;
+                for (int k = 0; k < inner; k++) {
+                    sum += (transA ? get(a, k, i) : get(a, i, k)) * (transB ? get(b, j, k) : get(b, k, j));
+                }
+                blend(out, i, j, beta, alpha * sum);
+            }
+        }
+    }
+
+    /** {@code out = beta · out + value}; with beta 0 the old value is not read, it may be NaN. */
+    private static void blend(Tensor out, int row, int col, double beta, double value) {
+        set(out, row, col, beta == 0 ? value : beta * get(out, row, col) + value);
+    }
+
+    @Override
+    public void matmul(Tensor out, Tensor x, Weight w, boolean transW, double beta) {
+        double[][] values = ReferenceWeights.values(w);
+        for (int i = 0; i < out.rows(); i++) {
+            for (int j = 0; j < out.cols(); j++) {
+                double sum = 0;
+                for (int k = 0; k < x.cols(); k++) {
+                    sum += get(x, i, k) * (transW ? values[j][k] : values[k][j]);
+                }
+                blend(out, i, j, beta, sum);
+            }
+        }
+    }
+
+    @Override
+    public void dequantize(Tensor out, Weight w) {
+        for (int i = 0; i < w.rows(); i++) {
+            for (int j = 0; j < w.cols(); j++) {
+                set(out, i, j, ReferenceWeights.value(w, i, j));
+            }
+        }
+    }
+
+    @Override
+    public void embedding(Tensor out, Tensor ids, Weight table) {
+        for (int i = 0; i < out.rows(); i++) {
+            for (int j = 0; j < out.cols(); j++) {
+                set(out, i, j, ReferenceWeights.value(table, index(ids, i), j));
+            }
+        }
+    }
+
+    @Override
+    public void gatherRows(Tensor out, Tensor x, Tensor rows) {
+        for (int i = 0; i < out.rows(); i++) {
+            for (int j = 0; j < out.cols(); j++) {
+                set(out, i, j, get(x, index(rows, i), j));
+            }
+        }
+    }
+
+    @Override
+    public void scatterRows(Tensor out, Tensor x, Tensor rows) {
+        fill(out, 0);
+        for (int i = 0; i < x.rows(); i++) {
+            for (int j = 0; j < x.cols(); j++) {
+                set(out, index(rows, i), j, get(x, i, j));
+            }
+        }
+    }
+
+    @Override
+    public void rmsNorm(Tensor y, Tensor rstd, Tensor x, Tensor weight, double eps) {
+        for (int i = 0; i < x.rows(); i++) {
+            double sum = 0;
+            for (int j = 0; j < x.cols(); j++) {
+                sum += get(x, i, j) * get(x, i, j);
+            }
+            double r = 1 / Math.sqrt(sum / x.cols() + eps);
+            set(rstd, 0, i, r);
+            for (int j = 0; j < x.cols(); j++) {
+                set(y, i, j, get(x, i, j) * r * get(weight, 0, j));
+            }
+        }
+    }
+
+    @Override
+    public void rmsNormBackward(Tensor dx, Tensor dy, Tensor x, Tensor rstd, Tensor weight, double beta) {
+        for (int i = 0; i < x.rows(); i++) {
+            double r = get(rstd, 0, i);
+            double mean = 0;
+            for (int j = 0; j < x.cols(); j++) {
+                mean += get(dy, i, j) * get(weight, 0, j) * get(x, i, j) * r / x.cols();
+            }
+            for (int j = 0; j < x.cols(); j++) {
+                double g = get(dy, i, j) * get(weight, 0, j);
+                blend(dx, i, j, beta, r * (g - get(x, i, j) * r * mean));
+            }
+        }
+    }
+
+    @Override
+    public void rope(Tensor x, Tensor cos, Tensor sin, Tensor positions, int headDim, boolean inverse) {
+        int half = headDim / 2;
+        for (int i = 0; i < x.rows(); i++) {
+            int position = index(positions, i);
+            for (int head = 0; head < x.cols(); head += headDim) {
+                for (int j = 0; j < half; j++) {
+                    double c = get(cos, position, j);
+                    double s = inverse ? -get(sin, position, j) : get(sin, position, j);
+                    double a = get(x, i, head + j);
+                    double b = get(x, i, head + half + j);
+                    set(x, i, head + j, a * c - b * s);
+                    set(x, i, head + half + j, b * c + a * s);
+                }
+            }
+        }
+    }
+
+    @Override
+    public void attention(Tensor out, Tensor logSumExp, Tensor q, Tensor k, Tensor v, AttentionShape shape) {
+        ReferenceAttention.forward(out, logSumExp, q, k, v, shape);
+    }
+
+    @Override
+    public void attentionBackward(
+            Tensor dq,
+            Tensor dk,
+            Tensor dv,
+            Tensor dOut,
+            Tensor out,
+            Tensor logSumExp,
+            Tensor q,
+            Tensor k,
+            Tensor v,
+            AttentionShape shape) {
+        ReferenceAttention.backward(dq, dk, dv, dOut, out, logSumExp, q, k, v, shape);
+    }
+
+    @Override
+    public void swiGlu(Tensor y, Tensor gate, Tensor up) {
+        for (int i = 0; i < y.rows(); i++) {
+            for (int j = 0; j < y.cols(); j++) {
+                double g = get(gate, i, j);
+                set(y, i, j, g / (1 + Math.exp(-g)) * get(up, i, j));
+            }
+        }
+    }
+
+    @Override
+    public void swiGluBackward(Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up) {
+        for (int i = 0; i < dy.rows(); i++) {
+            for (int j = 0; j < dy.cols(); j++) {
+                double d = get(dy, i, j);
+                double g = get(gate, i, j);
+                double u = get(up, i, j);
+                double sigmoid = 1 / (1 + Math.exp(-g));
+                set(dUp, i, j, d * g * sigmoid);
+                set(dGate, i, j, d * u * sigmoid * (1 + g * (1 - sigmoid)));
+            }
+        }
+    }
+
+    @Override
+    public void copy(Tensor y, Tensor x) {
+        for (int i = 0; i < y.rows(); i++) {
+            for (int j = 0; j < y.cols(); j++) {
+                set(y, i, j, get(x, i, j));
+            }
+        }
+    }
+
+    @Override
+    public void add(Tensor y, Tensor x, double alpha) {
+        for (int i = 0; i < y.rows(); i++) {
+            for (int j = 0; j < y.cols(); j++) {
+                set(y, i, j, get(y, i, j) + alpha * get(x, i, j));
+            }
+        }
+    }
+
+    @Override
+    public void addBias(Tensor y, Tensor bias) {
+        for (int i = 0; i < y.rows(); i++) {
+            for (int j = 0; j < y.cols(); j++) {
+                set(y, i, j, get(y, i, j) + get(bias, 0, j));
+            }
+        }
+    }
+
+    @Override
+    public void fill(Tensor y, double value) {
+        for (int i = 0; i < y.rows(); i++) {
+            for (int j = 0; j < y.cols(); j++) {
+                set(y, i, j, value);
+            }
+        }
+    }
+
+    @Override
+    public void dropout(Tensor y, Tensor x, double p, long seed) {
+        int threshold = Dropout.threshold(p);
+        for (int i = 0; i < y.rows(); i++) {
+            for (int j = 0; j < y.cols(); j++) {
+                boolean keeps = Dropout.keeps(seed, (long) i * y.cols() + j, threshold);
+                set(y, i, j, keeps ? get(x, i, j) / (1 - p) : 0);
+            }
+        }
+    }
+
+    @Override
+    public void crossEntropy(Tensor losses, Tensor logits, Tensor labels, double gradientScale) {
+        for (int i = 0; i < logits.rows(); i++) {
+            double max = Double.NEGATIVE_INFINITY;
+            for (int j = 0; j < logits.cols(); j++) {
+                max = Math.max(max, get(logits, i, j));
+            }
+            double sum = 0;
+            for (int j = 0; j < logits.cols(); j++) {
+                sum += Math.exp(get(logits, i, j) - max);
+            }
+            int label = index(labels, i);
+            set(losses, 0, i, max + Math.log(sum) - get(logits, i, label));
+            if (gradientScale != 0) {
+                for (int j = 0; j < logits.cols(); j++) {
+                    double softmax = Math.exp(get(logits, i, j) - max) / sum;
+                    set(logits, i, j, gradientScale * (softmax - (j == label ? 1 : 0)));
+                }
+            }
+        }
+    }
+
+    @Override
+    public double sumOfSquares(Tensor x) {
+        double sum = 0;
+        for (int i = 0; i < x.rows(); i++) {
+            for (int j = 0; j < x.cols(); j++) {
+                sum += get(x, i, j) * get(x, i, j);
+            }
+        }
+        return sum;
+    }
+
+    @Override
+    public void adamW(Tensor p, Tensor g, Tensor m, Tensor v, AdamWStep step) {
+        double correction1 = 1 - Math.pow(step.beta1(), step.step());
+        double correction2 = 1 - Math.pow(step.beta2(), step.step());
+        for (int i = 0; i < p.rows(); i++) {
+            for (int j = 0; j < p.cols(); j++) {
+                double gradient = step.gradientScale() * get(g, i, j);
+                double m1 = step.beta1() * get(m, i, j) + (1 - step.beta1()) * gradient;
+                double m2 = step.beta2() * get(v, i, j) + (1 - step.beta2()) * gradient * gradient;
+                set(m, i, j, m1);
+                set(v, i, j, m2);
+                double decayed = get(p, i, j) * (1 - step.learningRate() * step.weightDecay());
+                double denominator = Math.sqrt(m2) / Math.sqrt(correction2) + step.epsilon();
+                set(p, i, j, decayed - step.learningRate() / correction1 * m1 / denominator);
+            }
+        }
+    }
+}
