@@ -26,6 +26,12 @@ final class Gemm {
 
     private static final int TILE = 16;
 
+    /** Rows of x up to which dot products with the stored weights beat decoding a panel for sgemm. */
+    private static final int DIRECT_DENSE = 4;
+
+    /** The same for 4-bit weights, whose dot products decode them once for each row of x. */
+    private static final int DIRECT_4_BIT = 2;
+
     private final Workers workers;
     private final Kernels kernels;
     private final HostScopes scopes;
@@ -85,9 +91,10 @@ final class Gemm {
             return;
         }
         WeightRows rows = new WeightRows(kernels, w, tables);
-        if (w instanceof Weight.Dense d && rows.inPlace() && !(transW && x.rows() <= 4)) {
+        boolean direct = transW && rows.hasDirectDot() && x.rows() <= (w instanceof Weight.Dense ? DIRECT_DENSE : DIRECT_4_BIT);
+        if (w instanceof Weight.Dense d && rows.inPlace() && !direct) {
             dense(out, x, false, d.values(), transW, 1, beta);
-        } else if (transW && x.rows() <= 4 && rows.hasDirectDot()) {
+        } else if (direct) {
             vectorProduct(out, x, w, rows, beta);
         } else if (transW) {
             forward(out, x, w, rows, beta);

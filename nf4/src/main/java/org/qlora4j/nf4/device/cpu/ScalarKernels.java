@@ -165,9 +165,11 @@ final class ScalarKernels implements Kernels {
             float x = get(g + i);
             float up = get(u + i);
             float d = get(dy + i);
-            float sigmoid = 1 / (1 + exp(-x));
+            float e = exp(-x);
+            float sigmoid = 1 / (1 + e);
             set(du + i, d * x * sigmoid);
-            set(dg + i, d * up * sigmoid * (1 + x * (1 - sigmoid)));
+            // e·sigmoid is 1 - sigmoid without the cancellation
+            set(dg + i, d * up * sigmoid * Math.fma(x, e * sigmoid, 1));
         }
     }
 

@@ -216,9 +216,10 @@ final class VectorKernels implements Kernels {
             FloatVector x = load(g + 4L * i);
             FloatVector up = load(u + 4L * i);
             FloatVector d = load(dy + 4L * i);
-            FloatVector sigmoid = one.div(VectorMath.exp(x.neg()).add(1f));
+            FloatVector e = VectorMath.exp(x.neg());
+            FloatVector sigmoid = one.div(e.add(1f));
             store(d.mul(x).mul(sigmoid), du + 4L * i);
-            store(d.mul(up).mul(sigmoid).mul(one.sub(sigmoid).fma(x, one)), dg + 4L * i);
+            store(d.mul(up).mul(sigmoid).mul(e.mul(sigmoid).fma(x, one)), dg + 4L * i);
         }
         scalar.swiGluBackward(dg + 4L * i, du + 4L * i, dy + 4L * i, g + 4L * i, u + 4L * i, n - i);
     }
@@ -311,14 +312,12 @@ final class VectorKernels implements Kernels {
     public void narrowBf16(long y, long x, int n) {
         int i = 0;
         for (; i + 8 <= n; i += 8) {
-            FloatVector f = load8(x + 4L * i);
-            IntVector bits = f.reinterpretAsInts();
-            IntVector odd = bits.lanewise(VectorOperators.LSHR, 16).and(1);
-            IntVector rounded = bits.add(odd).add(0x7FFF).lanewise(VectorOperators.LSHR, 16);
+            IntVector bits = load8(x + 4L * i).reinterpretAsInts();
+            IntVector high = bits.lanewise(VectorOperators.LSHR, 16);
+            IntVector rounded = bits.add(high.and(1)).add(0x7FFF).lanewise(VectorOperators.LSHR, 16);
             // rounding a NaN could carry into the sign or leave infinity
-            IntVector quiet = bits.lanewise(VectorOperators.LSHR, 16).or(0x40);
-            ((ShortVector) rounded.blend(quiet, f.test(VectorOperators.IS_NAN).cast(I8))
-                            .convertShape(VectorOperators.I2S, S8, 0))
+            VectorMask<Integer> nan = bits.and(0x7FFFFFFF).compare(VectorOperators.GT, 0x7F800000);
+            ((ShortVector) rounded.blend(high.or(0x40), nan).convertShape(VectorOperators.I2S, S8, 0))
                     .intoMemorySegment(ALL, y + 2L * i, ORDER);
         }
         scalar.narrowBf16(y + 2L * i, x + 4L * i, n - i);

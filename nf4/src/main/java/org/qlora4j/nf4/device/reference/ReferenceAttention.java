@@ -27,8 +27,7 @@ final class ReferenceAttention {
             for (int row = shape.queryOffsets()[s]; row < endQuery; row++) {
                 int endKey = shape.keyOffsets()[s + 1] - (endQuery - 1 - row);
                 for (int h = 0; h < shape.numHeads(); h++) {
-                    body.run(new Query(
-                            row, h, h * shape.headDim(), h / group * shape.headDim(), firstKey, endKey));
+                    body.run(new Query(row, h, h * shape.headDim(), h / group * shape.headDim(), firstKey, endKey));
                 }
             }
         }
@@ -87,8 +86,7 @@ final class ReferenceAttention {
     private static double[] scores(Query it, Tensor q, Tensor k, AttentionShape shape) {
         double[] scores = new double[it.endKey - it.firstKey];
         for (int j = it.firstKey; j < it.endKey; j++) {
-            scores[j - it.firstKey] =
-                    shape.scale() * dot(q, it.row, it.column, k, j, it.kvColumn, shape.headDim());
+            scores[j - it.firstKey] = shape.scale() * dot(q, it.row, it.column, k, j, it.kvColumn, shape.headDim());
         }
         return scores;
     }

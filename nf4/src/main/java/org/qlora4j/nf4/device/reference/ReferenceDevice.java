@@ -11,8 +11,9 @@ import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * The device that defines what the others must compute: double precision, plain loops, one thread. New tensors are full of NaN,
- * so that reading undefined content shows. For tests and gradient checks; a hundred times slower than {@code cpu}.
+ * The device that defines what the others must compute: double precision, plain loops, one thread. New tensors are full
+ * of NaN, so that reading undefined content shows. For tests and gradient checks; a hundred times slower than
+ * {@code cpu}.
  */
 public final class ReferenceDevice implements Device {
     private static final String NAME = "reference";

@@ -12,8 +12,8 @@ import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
 
 /**
- * The definition of every operation: plain loops in double, in the order of the formulas. Other devices are tested against it.
- * Arguments are checked by {@link org.qlora4j.nf4.device.CheckedOps}.
+ * The definition of every operation: plain loops in double, in the order of the formulas. Other devices are tested
+ * against it. Arguments are checked by {@link org.qlora4j.nf4.device.CheckedOps}.
  */
 final class ReferenceOps implements Ops {
     @Override

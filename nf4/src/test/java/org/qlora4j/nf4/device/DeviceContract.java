@@ -1,0 +1,47 @@
+package org.qlora4j.nf4.device;
+
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.qlora4j.nf4.device.TwoDevices.Layout;
+import org.qlora4j.nf4.tensor.DType;
+
+/** What the parts of {@link OpsContract} share. */
+abstract class DeviceContract {
+    /** Vector widths and their neighbours. */
+    static final int[] SIZES = {1, 3, 5, 7, 8, 13, 16, 17, 31, 64, 65, 100, 129};
+
+    static final double[] SCALES = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
+
+    /** Tolerance of an elementwise result, and of sums over {@link #SIZES} at most. */
+    double element;
+
+    TwoDevices both;
+
+    /** Opens a device of the kind under test; the contract closes it. */
+    abstract Device openDevice();
+
+    /** Types dense weights may have on the device. */
+    List<DType> denseTypes() {
+        return List.of(DType.F32, DType.BF16, DType.F16);
+    }
+
+    @BeforeEach
+    void open() {
+        both = new TwoDevices(openDevice(), 20261124);
+        element = Tolerances.element(both.type());
+    }
+
+    @AfterEach
+    void closeBoth() {
+        both.close();
+    }
+
+    double sum(int k) {
+        return Tolerances.sum(both.type(), k);
+    }
+
+    static Layout layout(int i) {
+        return i % 2 == 0 ? Layout.CONTIGUOUS : Layout.STRIDED;
+    }
+}

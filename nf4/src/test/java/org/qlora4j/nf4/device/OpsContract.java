@@ -1,0 +1,157 @@
+package org.qlora4j.nf4.device;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+
+import java.util.Arrays;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.qlora4j.nf4.device.TwoDevices.Layout;
+import org.qlora4j.nf4.device.TwoDevices.Pair;
+
+/**
+ * What every device must compute: each operation against {@link org.qlora4j.nf4.device.reference.ReferenceDevice}. A device's
+ * test class extends this one and opens the device; this class itself holds the tests of attention, its superclasses the
+ * others.
+ */
+abstract class OpsContract extends ElementContract {
+    private record Inputs(Pair q, Pair k, Pair v, Pair out, Pair logSumExp, AttentionShape shape, String what) {}
+
+    /** Runs forward and compares it. */
+    private Inputs forward(
+            int heads, int kvHeads, int headDim, int[] queryOffsets, int[] keyOffsets, double scale, Layout layout) {
+        AttentionShape shape =
+                new AttentionShape(heads, kvHeads, headDim, 1 / Math.sqrt(headDim), queryOffsets, keyOffsets);
+        String what = "attention heads " + heads + "/" + kvHeads + " size " + headDim + " queries "
+                + Arrays.toString(queryOffsets) + " keys " + Arrays.toString(keyOffsets) + " scale " + scale + " " + layout;
+        Pair q = both.random(shape.queries(), heads * headDim, scale, layout);
+        Pair k = both.random(shape.keys(), kvHeads * headDim, 1, layout);
+        Pair v = both.random(shape.keys(), kvHeads * headDim, 1, layout);
+        Pair out = both.garbage(shape.queries(), heads * headDim, layout);
+        Pair logSumExp = both.garbage(heads, shape.queries(), layout);
+        both.ops().attention(out.mine(), logSumExp.mine(), q.mine(), k.mine(), v.mine(), shape);
+        both.referenceOps()
+                .attention(out.expected(), logSumExp.expected(), q.expected(), k.expected(), v.expected(), shape);
+        both.assertClose(what + " out", out, tolerance(headDim, scale, shape));
+        both.assertClose(what + " logSumExp", logSumExp, tolerance(headDim, scale, shape));
+        return new Inputs(q, k, v, out, logSumExp, shape, what);
+    }
+
+    private double tolerance(int headDim, double scale, AttentionShape shape) {
+        return Tolerances.softmax(both.type(), headDim, scale) * Math.sqrt(1 + Math.log(shape.keys()));
+    }
+
+    private void backward(int heads, int kvHeads, int headDim, int[] offsets, double scale, Layout layout) {
+        Inputs in = forward(heads, kvHeads, headDim, offsets, offsets, scale, layout);
+        int n = in.shape.queries();
+        Pair dOut = both.random(n, heads * headDim, 1, layout);
+        Pair dq = both.garbage(n, heads * headDim, layout);
+        Pair dk = both.garbage(n, kvHeads * headDim, layout);
+        Pair dv = both.garbage(n, kvHeads * headDim, layout);
+        run(in, dq, dk, dv, dOut);
+        double tolerance = 4 * tolerance(headDim, scale, in.shape);
+        // a single key has softmax 1 and gradient 0, of which only rounding errors are left
+        boolean alone = n == in.shape.sequences();
+        if (alone) {
+            assertArrayEquals(new double[n * heads * headDim], both.values(dq.mine()), 1e4 * element, in.what + " dq");
+            assertArrayEquals(new double[n * kvHeads * headDim], both.values(dk.mine()), 1e4 * element, in.what + " dk");
+        } else {
+            both.assertClose(in.what + " dq", dq, tolerance);
+            both.assertClose(in.what + " dk", dk, tolerance);
+        }
+        both.assertClose(in.what + " dv", dv, tolerance);
+
+        Pair again = both.garbage(n, kvHeads * headDim, layout);
+        Pair dq2 = both.garbage(n, heads * headDim, layout);
+        Pair dv2 = both.garbage(n, kvHeads * headDim, layout);
+        run(in, dq2, again, dv2, dOut);
+        assertArrayEquals(both.values(dk.mine()), both.values(again.mine()), in.what + ": dk differs in a second run");
+        assertArrayEquals(both.values(dq.mine()), both.values(dq2.mine()), in.what + ": dq differs in a second run");
+    }
+
+    private void run(Inputs in, Pair dq, Pair dk, Pair dv, Pair dOut) {
+        both.ops()
+                .attentionBackward(
+                        dq.mine(),
+                        dk.mine(),
+                        dv.mine(),
+                        dOut.mine(),
+                        in.out.mine(),
+                        in.logSumExp.mine(),
+                        in.q.mine(),
+                        in.k.mine(),
+                        in.v.mine(),
+                        in.shape);
+        both.referenceOps()
+                .attentionBackward(
+                        dq.expected(),
+                        dk.expected(),
+                        dv.expected(),
+                        dOut.expected(),
+                        in.out.expected(),
+                        in.logSumExp.expected(),
+                        in.q.expected(),
+                        in.k.expected(),
+                        in.v.expected(),
+                        in.shape);
+    }
+
+    @ParameterizedTest
+    @CsvSource({"1,1,1", "1,1,8", "2,1,5", "4,2,16", "3,3,17", "6,2,32", "9,3,64"})
+    void attentionWithGroupedHeads(int heads, int kvHeads, int headDim) {
+        for (int n : new int[] {1, 2, 7, 16, 33}) {
+            backward(heads, kvHeads, headDim, new int[] {0, n}, 1, layout(n));
+        }
+    }
+
+    @Test
+    void attentionOverPackedSequences() {
+        backward(4, 2, 8, new int[] {0, 5, 6, 23, 40}, 1, Layout.CONTIGUOUS);
+        backward(2, 2, 13, new int[] {0, 1, 2, 3}, 1, Layout.STRIDED);
+        backward(3, 1, 16, new int[] {0, 17, 18, 49, 114}, 1, Layout.STRIDED);
+    }
+
+    @Test
+    void attentionOfLongSequences() {
+        backward(2, 1, 16, new int[] {0, 300}, 1, Layout.CONTIGUOUS);
+        backward(2, 2, 8, new int[] {0, 129, 386}, 1, Layout.STRIDED);
+        backward(1, 1, 8, new int[] {0, 128, 256, 257}, 1, Layout.CONTIGUOUS);
+    }
+
+    @Test
+    void attentionWithAKeyValueCache() {
+        for (int heads : new int[] {1, 4}) {
+            forward(heads, 1, 16, new int[] {0, 1}, new int[] {0, 1}, 1, Layout.CONTIGUOUS);
+            forward(heads, 1, 16, new int[] {0, 1}, new int[] {0, 65}, 1, Layout.STRIDED);
+            forward(heads, 1, 64, new int[] {0, 1}, new int[] {0, 300}, 1, Layout.CONTIGUOUS);
+            forward(heads, 1, 17, new int[] {0, 7}, new int[] {0, 20}, 1, Layout.STRIDED);
+            forward(heads, 1, 8, new int[] {0, 130}, new int[] {0, 140}, 1, Layout.CONTIGUOUS);
+            forward(heads, 1, 16, new int[] {0, 1, 4, 5}, new int[] {0, 13, 16, 150}, 1, Layout.CONTIGUOUS);
+        }
+    }
+
+    @Test
+    void attentionAtEveryScale() {
+        for (double scale : SCALES) {
+            backward(2, 1, 16, new int[] {0, 31}, scale, Layout.CONTIGUOUS);
+        }
+    }
+
+    @Test
+    void attentionIsCausalAndSeesNoOtherSequence() {
+        int[] offsets = {0, 6, 15};
+        Inputs in = forward(2, 1, 8, offsets, offsets, 1, Layout.CONTIGUOUS);
+        double[] before = both.values(in.out.mine());
+        // the last key of the first sequence: visible to that sequence's last query only
+        both.ops().fill(in.k.mine().rows(5, 1), 9);
+        both.ops().fill(in.v.mine().rows(5, 1), 9);
+        both.ops().attention(in.out.mine(), in.logSumExp.mine(), in.q.mine(), in.k.mine(), in.v.mine(), in.shape);
+        double[] after = both.values(in.out.mine());
+        for (int i = 0; i < before.length; i++) {
+            boolean changes = i / 16 == 5;
+            if (changes == (before[i] == after[i])) {
+                throw new AssertionError("row " + i / 16 + (changes ? " did not change" : " changed"));
+            }
+        }
+    }
+}

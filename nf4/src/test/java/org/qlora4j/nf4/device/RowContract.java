@@ -1,0 +1,183 @@
+package org.qlora4j.nf4.device;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+import org.qlora4j.nf4.device.TwoDevices.Layout;
+import org.qlora4j.nf4.device.TwoDevices.Pair;
+import org.qlora4j.nf4.tensor.Tensor;
+
+/** Operations on whole rows: copies, norms, rotary embedding, loss. */
+abstract class RowContract extends ProductContract {
+    /** Longer than any block a kernel may use, and not a multiple of one. */
+    private static final int LONG_ROW = 40_003;
+
+    @Test
+    void gatherAndScatterRows() {
+        for (int i = 0; i < SIZES.length; i++) {
+            int rows = SIZES[i];
+            int cols = SIZES[(i * 5 + 2) % SIZES.length];
+            int count = 1 + rows / 2;
+            Pair x = both.random(rows, cols, 1, layout(i));
+            Pair index = both.randomIndices(count, rows);
+            Pair gathered = both.garbage(count, cols, layout(i + 1));
+            both.ops().gatherRows(gathered.mine(), x.mine(), index.mine());
+            both.referenceOps().gatherRows(gathered.expected(), x.expected(), index.expected());
+            both.assertSame("gatherRows " + rows + "x" + cols, gathered);
+
+            Pair distinct = both.distinctIndices(count, rows);
+            Pair scattered = both.garbage(rows, cols, layout(i + 1));
+            both.ops().scatterRows(scattered.mine(), gathered.mine(), distinct.mine());
+            both.referenceOps().scatterRows(scattered.expected(), gathered.expected(), distinct.expected());
+            both.assertSame("scatterRows " + rows + "x" + cols, scattered);
+        }
+    }
+
+    @Test
+    void gatherAndScatterNoRows() {
+        Pair x = both.random(3, 4, 1, Layout.CONTIGUOUS);
+        Pair none = both.garbage(0, 4, Layout.CONTIGUOUS);
+        Pair index = both.indices();
+        both.ops().gatherRows(none.mine(), x.mine(), index.mine());
+        both.ops().scatterRows(x.mine(), none.mine(), index.mine());
+        both.referenceOps().scatterRows(x.expected(), none.expected(), index.expected());
+        both.assertSame("scatterRows of nothing", x);
+    }
+
+    @Test
+    void rmsNormForwardAndBackward() {
+        for (int i = 0; i < SIZES.length; i++) {
+            norm(SIZES[(i * 3 + 1) % SIZES.length], SIZES[i], 1, i);
+        }
+        norm(2, LONG_ROW, 1, 0);
+        norm(3, 2051, 1, 1);
+    }
+
+    @Test
+    void rmsNormAtEveryScale() {
+        for (double scale : SCALES) {
+            norm(4, 65, scale, 0);
+            norm(4, 65, 1 / (1000 * scale), 1);
+        }
+    }
+
+    private void norm(int rows, int cols, double scale, int turn) {
+        String what = "rmsNorm " + rows + "x" + cols + " scale " + scale;
+        Layout layout = layout(turn);
+        Pair x = both.random(rows, cols, scale, layout);
+        Pair weight = both.random(1, cols, 1, Layout.CONTIGUOUS);
+        Pair y = both.garbage(rows, cols, layout);
+        Pair rstd = both.garbage(1, rows, Layout.CONTIGUOUS);
+        both.ops().rmsNorm(y.mine(), rstd.mine(), x.mine(), weight.mine(), 1e-5);
+        both.referenceOps().rmsNorm(y.expected(), rstd.expected(), x.expected(), weight.expected(), 1e-5);
+        both.assertClose(what + " rstd", rstd, sum(cols));
+        both.assertClose(what, y, sum(cols));
+
+        Pair dy = both.random(rows, cols, 1, layout);
+        double beta = new double[] {0, 1, 0.5}[turn % 3];
+        Pair dx = beta == 0 ? both.garbage(rows, cols, layout) : both.random(rows, cols, 1 / scale, layout);
+        both.ops().rmsNormBackward(dx.mine(), dy.mine(), x.mine(), rstd.mine(), weight.mine(), beta);
+        both.referenceOps()
+                .rmsNormBackward(dx.expected(), dy.expected(), x.expected(), rstd.expected(), weight.expected(), beta);
+        if (cols == 1 && beta == 0) {
+            // nothing but cancellation: 1 - x²·rstd² is about eps
+            for (double v : both.values(dx.mine())) {
+                assertEquals(0, v, 1e-3, what + " backward");
+            }
+        } else {
+            both.assertClose(what + " backward beta " + beta, dx, sum(cols));
+        }
+
+        both.ops().rmsNorm(x.mine(), rstd.mine(), x.mine(), weight.mine(), 1e-5);
+        both.referenceOps().rmsNorm(x.expected(), rstd.expected(), x.expected(), weight.expected(), 1e-5);
+        both.assertClose(what + " in place", x, sum(cols));
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = {false, true})
+    void rope(boolean inverse) {
+        int positions = 50;
+        for (int headDim : new int[] {2, 6, 8, 14, 32, 34, 64, 128}) {
+            for (int heads : new int[] {1, 3}) {
+                int rows = headDim % 4 == 0 ? 13 : 1;
+                Pair cos = both.make(positions, headDim / 2, Layout.CONTIGUOUS, angles(positions, headDim, true));
+                Pair sin = both.make(positions, headDim / 2, Layout.CONTIGUOUS, angles(positions, headDim, false));
+                Pair x = both.random(rows, heads * headDim, 1, layout(heads / 2));
+                Pair at = both.randomIndices(rows, positions);
+                both.ops().rope(x.mine(), cos.mine(), sin.mine(), at.mine(), headDim, inverse);
+                both.referenceOps().rope(x.expected(), cos.expected(), sin.expected(), at.expected(), headDim, inverse);
+                both.assertClose("rope headDim " + headDim + " heads " + heads, x, element);
+            }
+        }
+    }
+
+    private static double[] angles(int positions, int headDim, boolean cos) {
+        double[] values = new double[positions * headDim / 2];
+        for (int i = 0; i < values.length; i++) {
+            int position = i / (headDim / 2);
+            double angle = position * Math.pow(10_000, -2.0 * (i % (headDim / 2)) / headDim);
+            values[i] = cos ? Math.cos(angle) : Math.sin(angle);
+        }
+        return values;
+    }
+
+    @Test
+    void crossEntropy() {
+        for (int i = 0; i < SIZES.length; i++) {
+            loss(SIZES[(i * 3 + 1) % SIZES.length], SIZES[i], 1, 0.125, layout(i));
+        }
+        loss(3, LONG_ROW, 1, 1, Layout.CONTIGUOUS);
+        loss(2, 1027, 3, 1 / 3.0, Layout.STRIDED);
+        for (double scale : SCALES) {
+            loss(5, 100, scale, 0.25, Layout.CONTIGUOUS);
+        }
+    }
+
+    private void loss(int rows, int vocabulary, double scale, double gradientScale, Layout layout) {
+        String what = "crossEntropy " + rows + "x" + vocabulary + " scale " + scale;
+        Pair logits = both.random(rows, vocabulary, scale, layout);
+        Pair labels = both.randomIndices(rows, vocabulary);
+        Pair losses = both.garbage(1, rows, Layout.CONTIGUOUS);
+        // log of a sum and its label may nearly cancel: the error is relative to the logits
+        double tolerance = vocabulary == 1 ? 1 : sum(vocabulary) * Math.max(1, scale);
+        both.ops().crossEntropy(losses.mine(), logits.mine(), labels.mine(), 0);
+        both.referenceOps().crossEntropy(losses.expected(), logits.expected(), labels.expected(), 0);
+        both.assertClose(what + " without gradient", losses, tolerance);
+        both.assertSame(what + " untouched logits", logits);
+        both.ops().crossEntropy(losses.mine(), logits.mine(), labels.mine(), gradientScale);
+        both.referenceOps().crossEntropy(losses.expected(), logits.expected(), labels.expected(), gradientScale);
+        both.assertClose(what + " losses", losses, tolerance);
+        both.assertClose(what + " gradient", logits, sum(vocabulary) * Math.max(1, scale));
+    }
+
+    @Test
+    void lossOfAHopelessLabelIsFinite() {
+        Pair logits = both.make(2, 3, Layout.CONTIGUOUS, new double[] {3e4, -3e4, 0, -3e4, -3e4, -3e4});
+        Pair labels = both.indices(1, 2);
+        Pair losses = both.garbage(1, 2, Layout.CONTIGUOUS);
+        both.ops().crossEntropy(losses.mine(), logits.mine(), labels.mine(), 1);
+        both.referenceOps().crossEntropy(losses.expected(), logits.expected(), labels.expected(), 1);
+        both.assertClose("losses", losses, element);
+        both.assertClose("gradient", logits, element);
+    }
+
+    @Test
+    void sumOfSquares() {
+        for (int i = 0; i < SIZES.length; i++) {
+            checkSum(both.random(SIZES[(i * 5 + 1) % SIZES.length], SIZES[i], 1, layout(i)));
+        }
+        checkSum(both.random(1, LONG_ROW, 512, Layout.CONTIGUOUS));
+        checkSum(both.random(3, LONG_ROW, 1e-3, Layout.STRIDED));
+        checkSum(both.random(0, 5, 1, Layout.CONTIGUOUS));
+    }
+
+    private void checkSum(Pair x) {
+        double expected = both.referenceOps().sumOfSquares(x.expected());
+        Tensor mine = x.mine();
+        // in double whatever the device's type
+        assertEquals(expected, both.ops().sumOfSquares(mine), 1e-7 * expected, mine.toString());
+        assertEquals(both.ops().sumOfSquares(mine), both.ops().sumOfSquares(mine), "fixed order");
+    }
+}
