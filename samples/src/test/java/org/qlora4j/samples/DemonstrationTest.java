@@ -113,7 +113,12 @@ class DemonstrationTest {
                 gguf,
                 new byte[] {'G', 'G', 'U', 'F', 3, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, 127, 0, 0, 0, 0, 0, 0, 0, 0});
         mistakes.add(new String[] {
-            "broken.gguf: tensors: count 9223372036854775807", "eval", "--model", gguf.toString(), "--val_dataset", "alpaca-en#1"
+            "broken.gguf: tensors: count 9223372036854775807",
+            "eval",
+            "--model",
+            gguf.toString(),
+            "--val_dataset",
+            "alpaca-en#1"
         });
         for (String[] mistake : mistakes) {
             Output output = qlora(java.util.Arrays.copyOfRange(mistake, 1, mistake.length));

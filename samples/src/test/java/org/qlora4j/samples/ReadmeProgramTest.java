@@ -32,7 +32,10 @@ class ReadmeProgramTest {
         try (Device device = Devices.open("cpu", 2);
                 ModelSource source = ModelSource.open(path);
                 Transformer model = ModelLoader.load(
-                        source, device, new ModelLoader.Options(DType.BF16, Quantization.NF4_DOUBLE, 2), (done, all) -> {});
+                        source,
+                        device,
+                        new ModelLoader.Options(DType.BF16, Quantization.NF4_DOUBLE, 2),
+                        (done, all) -> {});
                 ChatText text = ChatText.load(path);
                 LoraAdapter adapter = LoraAdapter.attach(model, LoraConfig.allLinear(8, 32), 42);
                 AdamW optimizer = new AdamW(device, adapter.parameters(), new AdamW.Options(0.9, 0.999, 1e-8, 0, 1))) {
@@ -60,9 +63,12 @@ class ReadmeProgramTest {
     void isTheReadmesProgram() throws IOException {
         Path root = Path.of(System.getProperty("qlora4j.root"));
         String readme = Files.readString(root.resolve("README.md"));
-        String code = readme.substring(readme.indexOf("```java") + 7, readme.indexOf("```", readme.indexOf("```java") + 7));
-        String source = Files.readString(root.resolve("samples/src/test/java/org/qlora4j/samples/ReadmeProgramTest.java"));
+        String code =
+                readme.substring(readme.indexOf("```java") + 7, readme.indexOf("```", readme.indexOf("```java") + 7));
+        String source =
+                Files.readString(root.resolve("samples/src/test/java/org/qlora4j/samples/ReadmeProgramTest.java"));
         assertTrue(
-                source.replaceAll("\\s+", "").contains(code.replaceAll("\\s+", "")), "the README's program differs from the one this test runs");
+                source.replaceAll("\\s+", "").contains(code.replaceAll("\\s+", "")),
+                "the README's program differs from the one this test runs");
     }
 }

@@ -65,17 +65,15 @@ abstract class ElementContract extends RowContract {
             Pair gate = both.random(rows, cols, scale, layout);
             Pair up = both.random(rows, cols, 1, layout);
             Pair dy = both.random(rows, cols, 1, layout);
-            Pair dGate =
-                    switch (alias) {
-                        case "dGate=gate", "both" -> gate;
-                        case "dGate=dy" -> dy;
-                        default -> both.garbage(rows, cols, layout);
-                    };
+            Pair dGate = switch (alias) {
+                case "dGate=gate", "both" -> gate;
+                case "dGate=dy" -> dy;
+                default -> both.garbage(rows, cols, layout);
+            };
             Pair dUp = alias.equals("dUp=up") || alias.equals("both") ? up : both.garbage(rows, cols, layout);
             both.ops().swiGluBackward(dGate.mine(), dUp.mine(), dy.mine(), gate.mine(), up.mine());
             both.referenceOps()
-                    .swiGluBackward(
-                            dGate.expected(), dUp.expected(), dy.expected(), gate.expected(), up.expected());
+                    .swiGluBackward(dGate.expected(), dUp.expected(), dy.expected(), gate.expected(), up.expected());
             String what = "swiGluBackward " + alias + " " + rows + "x" + cols + " scale " + scale;
             both.assertClose(what + " dUp", dUp, element);
             both.assertClose(what + " dGate", dGate, Tolerances.gate(both.type(), scale));
@@ -160,15 +158,23 @@ abstract class ElementContract extends RowContract {
     @Test
     void copyOfTiesAndSpecials() {
         double[] values = {
-            1 + 0x1p-8, 1 + 0x3p-8, -(1 + 0x1p-8), 1 + 0x1p-8 + 0x1p-20, 0, 1e-40, 3e38, Double.POSITIVE_INFINITY, -7, 0x1p-126
+            1 + 0x1p-8,
+            1 + 0x3p-8,
+            -(1 + 0x1p-8),
+            1 + 0x1p-8 + 0x1p-20,
+            0,
+            1e-40,
+            3e38,
+            Double.POSITIVE_INFINITY,
+            -7,
+            0x1p-126
         };
         Pair x = both.make(1, values.length, Layout.CONTIGUOUS, values);
         Pair narrow = both.make(DType.BF16, 1, values.length, Layout.CONTIGUOUS, new double[values.length]);
         both.ops().copy(narrow.mine(), x.mine());
         both.referenceOps().copy(narrow.expected(), x.expected());
         both.assertSame("ties", narrow);
-        assertArrayEquals(
-                new double[] {1, 1 + 0x1p-6, -1, 1 + 0x1p-7}, Arrays.copyOf(both.values(narrow.mine()), 4));
+        assertArrayEquals(new double[] {1, 1 + 0x1p-6, -1, 1 + 0x1p-7}, Arrays.copyOf(both.values(narrow.mine()), 4));
         Pair nan = both.make(1, 2, Layout.CONTIGUOUS, new double[] {Double.NaN, -Double.NaN});
         Pair narrowNan = both.make(DType.BF16, 1, 2, Layout.CONTIGUOUS, new double[2]);
         both.ops().copy(narrowNan.mine(), nan.mine());

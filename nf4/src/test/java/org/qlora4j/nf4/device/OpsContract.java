@@ -10,9 +10,9 @@ import org.qlora4j.nf4.device.TwoDevices.Layout;
 import org.qlora4j.nf4.device.TwoDevices.Pair;
 
 /**
- * What every device must compute: each operation against {@link org.qlora4j.nf4.device.reference.ReferenceDevice}. A device's
- * test class extends this one and opens the device; this class itself holds the tests of attention, its superclasses the
- * others.
+ * What every device must compute: each operation against {@link org.qlora4j.nf4.device.reference.ReferenceDevice}. A
+ * device's test class extends this one and opens the device; this class itself holds the tests of attention, its
+ * superclasses the others.
  */
 abstract class OpsContract extends ElementContract {
     private record Inputs(Pair q, Pair k, Pair v, Pair out, Pair logSumExp, AttentionShape shape, String what) {}
@@ -23,7 +23,8 @@ abstract class OpsContract extends ElementContract {
         AttentionShape shape =
                 new AttentionShape(heads, kvHeads, headDim, 1 / Math.sqrt(headDim), queryOffsets, keyOffsets);
         String what = "attention heads " + heads + "/" + kvHeads + " size " + headDim + " queries "
-                + Arrays.toString(queryOffsets) + " keys " + Arrays.toString(keyOffsets) + " scale " + scale + " " + layout;
+                + Arrays.toString(queryOffsets) + " keys " + Arrays.toString(keyOffsets) + " scale " + scale + " "
+                + layout;
         Pair q = both.random(shape.queries(), heads * headDim, scale, layout);
         Pair k = both.random(shape.keys(), kvHeads * headDim, 1, layout);
         Pair v = both.random(shape.keys(), kvHeads * headDim, 1, layout);
@@ -54,7 +55,8 @@ abstract class OpsContract extends ElementContract {
         boolean alone = n == in.shape.sequences();
         if (alone) {
             assertArrayEquals(new double[n * heads * headDim], both.values(dq.mine()), 1e4 * element, in.what + " dq");
-            assertArrayEquals(new double[n * kvHeads * headDim], both.values(dk.mine()), 1e4 * element, in.what + " dk");
+            assertArrayEquals(
+                    new double[n * kvHeads * headDim], both.values(dk.mine()), 1e4 * element, in.what + " dk");
         } else {
             both.assertClose(in.what + " dq", dq, tolerance);
             both.assertClose(in.what + " dk", dk, tolerance);

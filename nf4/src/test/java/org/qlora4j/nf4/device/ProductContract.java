@@ -57,8 +57,8 @@ abstract class ProductContract extends DeviceContract {
         Pair out = beta == 0 ? both.garbage(m, n, layout) : both.random(m, n, 1, layout);
         both.ops().matmul(out.mine(), a.mine(), transA, b.mine(), transB, alpha, beta);
         both.referenceOps().matmul(out.expected(), a.expected(), transA, b.expected(), transB, alpha, beta);
-        String what = "matmul m=" + m + " n=" + n + " k=" + k + (transA ? " aᵀ" : "") + (transB ? " bᵀ" : "") + " alpha="
-                + alpha + " beta=" + beta + " " + layout;
+        String what = "matmul m=" + m + " n=" + n + " k=" + k + (transA ? " aᵀ" : "") + (transB ? " bᵀ" : "")
+                + " alpha=" + alpha + " beta=" + beta + " " + layout;
         both.assertClose(what, out, sum(k));
     }
 
@@ -159,7 +159,9 @@ abstract class ProductContract extends DeviceContract {
         both.ops().matmul(out.mine(), x.mine(), w.mine(), transW, beta);
         both.referenceOps().matmul(out.expected(), x.expected(), w.expected(), transW, beta);
         both.assertClose(
-                "matmul n=" + n + " with " + w.name() + (transW ? "ᵀ" : "") + " beta=" + beta + " " + layout, out, sum(in));
+                "matmul n=" + n + " with " + w.name() + (transW ? "ᵀ" : "") + " beta=" + beta + " " + layout,
+                out,
+                sum(in));
     }
 
     @Test

@@ -100,8 +100,7 @@ class ReferenceOpsTest {
     void nf4Weights() {
         // codes 0, 15 | 7, 1 | 14: one block of 32 holds all five
         Tensor packed = bytes(0x0F, 0x71, 0xE0);
-        Weight w = new Weight.Quantized(
-                QuantType.NF4, 32, 1, 5, packed, new Weight.AbsMax.Plain(f32(0.5f)));
+        Weight w = new Weight.Quantized(QuantType.NF4, 32, 1, 5, packed, new Weight.AbsMax.Plain(f32(0.5f)));
         Tensor out = scope.newTensor(1, 5);
         ops.dequantize(out, w);
         assertValues(out, -0.5, 0.5, 0, -0.6961928009986877f * 0.5f, 0.7229568362236023f * 0.5f);
@@ -120,8 +119,7 @@ class ReferenceOpsTest {
         int[] codes = new int[32];
         Arrays.fill(codes, 0x33);
         // 3 = 1.0 in FP4; 64 elements in two blocks, rows of 48 and a rest of 16
-        Weight w = new Weight.Quantized(
-                QuantType.FP4, 32, 4, 16, bytes(codes), new Weight.AbsMax.Plain(f32(1, 2)));
+        Weight w = new Weight.Quantized(QuantType.FP4, 32, 4, 16, bytes(codes), new Weight.AbsMax.Plain(f32(1, 2)));
         Tensor out = scope.newTensor(4, 16);
         ops.dequantize(out, w);
         double[] expected = new double[64];
@@ -136,12 +134,7 @@ class ReferenceOpsTest {
         map[200] = 0.3f;
         Tensor codes = bytes(200);
         Weight w = new Weight.Quantized(
-                QuantType.NF4,
-                64,
-                1,
-                1,
-                bytes(0xF0),
-                new Weight.AbsMax.Nested(codes, f32(0.7f), f32(map), 256, 0.1f));
+                QuantType.NF4, 64, 1, 1, bytes(0xF0), new Weight.AbsMax.Nested(codes, f32(0.7f), f32(map), 256, 0.1f));
         Tensor out = scope.newTensor(1, 1);
         ops.dequantize(out, w);
         float product = 0.3f * 0.7f;

@@ -33,14 +33,17 @@ final class Tolerances {
         return sum(type, 1);
     }
 
-    /** For {@code g·(1 − sigmoid(g))} with g up to {@code maxGate}: 1 − sigmoid cancels, until it is 0 in fp32 at about 16. */
+    /**
+     * For {@code g·(1 − sigmoid(g))} with g up to {@code maxGate}: 1 − sigmoid cancels, until it is 0 in fp32 at about
+     * 16.
+     */
     static double gate(DType type, double maxGate) {
         return element(type) * (1 + Math.min(maxGate, 16) / 4);
     }
 
     /**
-     * For softmax of scores up to {@code maxScore} that are sums of {@code k} products: an absolute error of a score is a
-     * relative error of its exponential.
+     * For softmax of scores up to {@code maxScore} that are sums of {@code k} products: an absolute error of a score is
+     * a relative error of its exponential.
      */
     static double softmax(DType type, int k, double maxScore) {
         return sum(type, k) * (1 + maxScore);

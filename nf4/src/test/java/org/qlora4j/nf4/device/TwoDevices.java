@@ -137,7 +137,8 @@ final class TwoDevices implements AutoCloseable {
         random.nextBytes(packed);
         int blocks = (int) ((n + blockSize - 1) / blockSize);
         Tensor[] p = bytes(DType.U8, packed);
-        String name = type + " " + (nested ? "nested" : "plain") + " block " + blockSize + " [" + rows + ", " + cols + "]";
+        String name =
+                type + " " + (nested ? "nested" : "plain") + " block " + blockSize + " [" + rows + ", " + cols + "]";
         if (!nested) {
             Tensor[] absmax = floats(blocks, 0.01f, 0.4f);
             return new WeightPair(
@@ -220,8 +221,8 @@ final class TwoDevices implements AutoCloseable {
         for (int i = 0; i < got.length; i++) {
             double e = got[i] - want[i];
             if (!(Math.abs(e) <= Tolerances.WORST * tolerance * max)) {
-                fail(at(what, pair, i) + ": expected " + want[i] + ", got " + got[i] + ", largest " + max + ", tolerance "
-                        + tolerance);
+                fail(at(what, pair, i) + ": expected " + want[i] + ", got " + got[i] + ", largest " + max
+                        + ", tolerance " + tolerance);
             }
             error += e * e;
             norm += want[i] * want[i];

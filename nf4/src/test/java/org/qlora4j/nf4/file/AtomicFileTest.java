@@ -69,8 +69,7 @@ class AtomicFileTest {
     @Test
     void missingFolderIsNamed() {
         Path file = folder.resolve("missing").resolve("a.txt");
-        UncheckedIOException e =
-                assertThrows(UncheckedIOException.class, () -> AtomicFile.writeString(file, "text"));
+        UncheckedIOException e = assertThrows(UncheckedIOException.class, () -> AtomicFile.writeString(file, "text"));
         assertTrue(e.getMessage().contains(file.toString()), e.getMessage());
     }
 

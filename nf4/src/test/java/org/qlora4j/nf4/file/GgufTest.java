@@ -133,8 +133,7 @@ class GgufTest {
             assertEquals(Optional.of("grüße ▁"), gguf.text("test.string"));
             assertEquals(Optional.of(List.of("<s>", "", "▁the")), gguf.array("test.strings", String.class));
             assertEquals(Optional.of(List.of(0.5, -1.5)), gguf.array("test.floats", Double.class));
-            assertEquals(
-                    Optional.of(List.of(List.of(1L, 2L), List.of(3L))), gguf.array("test.nested", List.class));
+            assertEquals(Optional.of(List.of(List.of(1L, 2L), List.of(3L))), gguf.array("test.nested", List.class));
             assertEquals(Optional.empty(), gguf.text("test.missing"));
             ModelFormatException e = assertThrows(ModelFormatException.class, () -> gguf.integer("test.string"));
             assertTrue(e.getMessage().contains("expected an integer, found String"), e.getMessage());
@@ -148,7 +147,9 @@ class GgufTest {
             for (String name : gguf.names()) {
                 StoredTensor t = gguf.get(name);
                 assertArrayEquals(
-                        new long[] {t.elements() / t.type().blockSize() * t.type().blockBytes()},
+                        new long[] {
+                            t.elements() / t.type().blockSize() * t.type().blockBytes()
+                        },
                         new long[] {gguf.readBytes(t).length},
                         name);
             }

@@ -43,7 +43,8 @@ class SafetensorsHostileTest {
     }
 
     private static String tensor(String name, String dtype, String shape, String offsets) {
-        return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}";
+        return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets
+                + "}";
     }
 
     static List<Arguments> headers() {
@@ -82,7 +83,8 @@ class SafetensorsHostileTest {
                 Arguments.of("{\"a\":{\"x\":" + "[".repeat(100_000) + "}}", 0, "nesting depth"),
                 Arguments.of("{\"a\":" + "{\"a\":".repeat(100_000) + "}", 0, "nesting depth"),
                 Arguments.of("{" + tensor("a", "F32", "[" + "1,".repeat(64) + "2]", "[0,8]") + "}", 8, "more than 64"),
-                Arguments.of("{" + tensor("a", "F32", "[" + "1".repeat(5000) + "]", "[0,8]") + "}", 8, "not valid JSON"));
+                Arguments.of(
+                        "{" + tensor("a", "F32", "[" + "1".repeat(5000) + "]", "[0,8]") + "}", 8, "not valid JSON"));
     }
 
     @ParameterizedTest(name = "{index} {2}")
@@ -94,7 +96,10 @@ class SafetensorsHostileTest {
     @ParameterizedTest
     @ValueSource(longs = {-1, Long.MIN_VALUE, 1L << 40, 100_000_001})
     void absurdHeaderLength(long length) throws IOException {
-        refused(file(length, "{}".getBytes(StandardCharsets.UTF_8), 0), Long.toUnsignedString(length), "above the limit");
+        refused(
+                file(length, "{}".getBytes(StandardCharsets.UTF_8), 0),
+                Long.toUnsignedString(length),
+                "above the limit");
     }
 
     @Test
@@ -148,7 +153,10 @@ class SafetensorsHostileTest {
         refused(
                 Files.writeString(index, "{\"weight_map\":{\"a\":\"bad.safetensors\",\"a\":\"x\"}}"),
                 "Duplicate field 'a'");
-        refused(Files.writeString(index, "{\"weight_map\":{\"a\":\"gone.safetensors\"}}"), "gone.safetensors", "missing");
+        refused(
+                Files.writeString(index, "{\"weight_map\":{\"a\":\"gone.safetensors\"}}"),
+                "gone.safetensors",
+                "missing");
         refused(Files.writeString(index, "{\"weight_map\":{\"b\":\"bad.safetensors\"}}"), "'b'", "does not hold it");
     }
 

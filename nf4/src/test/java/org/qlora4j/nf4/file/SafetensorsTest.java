@@ -64,12 +64,11 @@ class SafetensorsTest {
             float[] part = new float[10];
             files.readFloats(w, 699_999, 4, part, 3);
             for (int i = 0; i < values.length; i++) {
-                float expected =
-                        switch (dtype) {
-                            case F16 -> Float.float16ToFloat(Float.floatToFloat16(values[i]));
-                            case BF16 -> FloatFormats.bf16ToFloat(FloatFormats.floatToBf16(values[i]));
-                            default -> values[i];
-                        };
+                float expected = switch (dtype) {
+                    case F16 -> Float.float16ToFloat(Float.floatToFloat16(values[i]));
+                    case BF16 -> FloatFormats.bf16ToFloat(FloatFormats.floatToBf16(values[i]));
+                    default -> values[i];
+                };
                 assertEquals(expected, back[i], dtype + " seed 5 element " + i);
             }
             assertEquals(back[700_002], part[6]);
@@ -122,7 +121,9 @@ class SafetensorsTest {
     void headerIsLaidOutAsTheReferenceDoes() throws IOException {
         Path file = folder.resolve("a.safetensors");
         List<TensorSpec> specs = List.of(
-                TensorSpec.of("bytes", DType.U8, 3), TensorSpec.of("f", DType.F32, 2, 1), TensorSpec.of("s", DType.I64));
+                TensorSpec.of("bytes", DType.U8, 3),
+                TensorSpec.of("f", DType.F32, 2, 1),
+                TensorSpec.of("s", DType.I64));
         SafetensorsWriter.write(file, specs, (tensor, sink) -> sink.write(new byte[(int) tensor.byteLength()]));
         ByteBuffer all = ByteBuffer.wrap(Files.readAllBytes(file)).order(ByteOrder.LITTLE_ENDIAN);
         int length = (int) all.getLong(0);
@@ -195,8 +196,8 @@ class SafetensorsTest {
             specs.add(TensorSpec.of("layer." + i, i == 3 ? DType.F32 : DType.BF16, 10, i == 3 ? 10 : 2));
         }
         // 40 bytes each, layer.3 has 400: more than a shard may hold
-        SafetensorsWriter.Source source = (t, sink) -> sink.writeFloats(
-                floats((int) t.elements(), t.name().hashCode()), 0, (int) t.elements());
+        SafetensorsWriter.Source source = (t, sink) ->
+                sink.writeFloats(floats((int) t.elements(), t.name().hashCode()), 0, (int) t.elements());
         Path model = folder.resolve("model");
         ShardedWriter.write(model, 100, SafetensorsWriter.PT_METADATA, specs, source);
         try (Stream<Path> files = Files.list(model)) {

@@ -112,7 +112,8 @@ class Nf4Test {
             float v = midpoints[random.nextInt(midpoints.length)] * max;
             float multiplied = v * (1f / max);
             float divided = v / max;
-            if (QuantType.NF4.codebook().code(multiplied) == QuantType.NF4.codebook().code(divided)) {
+            if (QuantType.NF4.codebook().code(multiplied)
+                    == QuantType.NF4.codebook().code(divided)) {
                 continue;
             }
             different++;
@@ -158,7 +159,8 @@ class Nf4Test {
         for (int i = 32; i < 64; i++) {
             assertEquals((byte) 0xff, q.packed[i]);
         }
-        assertArrayEquals(Arrays.copyOf(quantize(QuantType.NF4, 64, normal(128)).packed, 32), Arrays.copyOf(q.packed, 32));
+        assertArrayEquals(
+                Arrays.copyOf(quantize(QuantType.NF4, 64, normal(128)).packed, 32), Arrays.copyOf(q.packed, 32));
     }
 
     @Test

@@ -91,7 +91,8 @@ final class Gemm {
             return;
         }
         WeightRows rows = new WeightRows(kernels, w, tables);
-        boolean direct = transW && rows.hasDirectDot() && x.rows() <= (w instanceof Weight.Dense ? DIRECT_DENSE : DIRECT_4_BIT);
+        boolean direct =
+                transW && rows.hasDirectDot() && x.rows() <= (w instanceof Weight.Dense ? DIRECT_DENSE : DIRECT_4_BIT);
         if (w instanceof Weight.Dense d && rows.inPlace() && !direct) {
             dense(out, x, false, d.values(), transW, 1, beta);
         } else if (direct) {

@@ -138,7 +138,10 @@ final class Workers implements AutoCloseable {
         }
     }
 
-    /** Spins, but lets others in now and then: the one waited for may need this very core when another process has the rest. */
+    /**
+     * Spins, but lets others in now and then: the one waited for may need this very core when another process has the
+     * rest.
+     */
     private static void pause(int spins) {
         if (spins % SPINS_PER_YIELD == 0) {
             Thread.yield();

@@ -88,7 +88,13 @@ class FourBitKernelsTest {
     }
 
     private void expect(
-            String kernel, Decode decode, QuantType type, int blockSize, byte[] packed, float[] absmax, float[] expected) {
+            String kernel,
+            Decode decode,
+            QuantType type,
+            int blockSize,
+            byte[] packed,
+            float[] absmax,
+            float[] expected) {
         MemorySegment y = floats(new float[expected.length]);
         MemorySegment table = floats(type.codebook().decodedValues());
         decode.run(
@@ -134,7 +140,14 @@ class FourBitKernelsTest {
     }
 
     private float[] product(
-            Kernels kernels, QuantType type, int blockSize, byte[] packed, float[] absmax, float[] x, int rows, int cols) {
+            Kernels kernels,
+            QuantType type,
+            int blockSize,
+            byte[] packed,
+            float[] absmax,
+            float[] x,
+            int rows,
+            int cols) {
         MemorySegment permuted = floats(new float[cols]);
         kernels.permute(permuted.address(), floats(x).address(), cols);
         MemorySegment y = floats(new float[rows]);
@@ -172,7 +185,14 @@ class FourBitKernelsTest {
             long before = threads.getCurrentThreadAllocatedBytes();
             for (int i = 0; i < 500; i++) {
                 kernels.dot4(
-                        later.address(), rows, table.address(), packed.address(), absmax.address(), 64, x.address(), cols);
+                        later.address(),
+                        rows,
+                        table.address(),
+                        packed.address(),
+                        absmax.address(),
+                        64,
+                        x.address(),
+                        cols);
             }
             allocated = (threads.getCurrentThreadAllocatedBytes() - before) / 500;
         }
@@ -196,8 +216,15 @@ class FourBitKernelsTest {
 
     @ParameterizedTest
     @CsvSource({
-        "5,33,64,false", "5,33,64,true", "7,96,64,true", "3,1000,32,true", "40,192,128,true", "9,576,64,true",
-        "300,64,64,true", "2,64,4096,false", "1,1,32,true"
+        "5,33,64,false",
+        "5,33,64,true",
+        "7,96,64,true",
+        "3,1000,32,true",
+        "40,192,128,true",
+        "9,576,64,true",
+        "300,64,64,true",
+        "2,64,4096,false",
+        "1,1,32,true"
     })
     void theDeviceDecodesAndMultipliesAnyShape(int rows, int cols, int blockSize, boolean doubleQuant) {
         float[] values = normal(rows * cols, 0.05);

@@ -124,7 +124,13 @@ class KernelsTest {
         ADAMW {
             @Override
             double run(Kernels k, long[] row, int n) {
-                k.adamW(row[0], row[1], row[2], row[4], new AdamWFactors(0.5f, 0.99f, 0.1f, 0.999f, 0.001f, 1e-2f, 0.04f, 1e-8f), n);
+                k.adamW(
+                        row[0],
+                        row[1],
+                        row[2],
+                        row[4],
+                        new AdamWFactors(0.5f, 0.99f, 0.1f, 0.999f, 0.001f, 1e-2f, 0.04f, 1e-8f),
+                        n);
                 return 0;
             }
         },
@@ -179,10 +185,12 @@ class KernelsTest {
                     long at = r * stride(n) + 4L * i;
                     float e = expected.get(JAVA_FLOAT, at);
                     float tolerance = Float.isFinite(e) ? TOLERANCE * (Math.abs(e) + 1) : 0;
-                    assertEquals(e, mine.get(JAVA_FLOAT, at), tolerance, loop + " of " + n + ", row " + r + " element " + i);
+                    assertEquals(
+                            e, mine.get(JAVA_FLOAT, at), tolerance, loop + " of " + n + ", row " + r + " element " + i);
                 }
                 long behind = r * stride(n) + 4L * n;
-                assertEquals(before.get(JAVA_FLOAT, behind), mine.get(JAVA_FLOAT, behind), loop + " wrote behind row " + r);
+                assertEquals(
+                        before.get(JAVA_FLOAT, behind), mine.get(JAVA_FLOAT, behind), loop + " wrote behind row " + r);
             }
         }
     }
@@ -254,7 +262,10 @@ class KernelsTest {
         assertEquals(0x7FC0, x.getAtIndex(JAVA_SHORT, 5));
     }
 
-    /** Interpreted, half compiled and compiled code must give the same bits, or a training run depends on the compiler's timing. */
+    /**
+     * Interpreted, half compiled and compiled code must give the same bits, or a training run depends on the compiler's
+     * timing.
+     */
     @ParameterizedTest
     @EnumSource
     void theCompilerChangesNoBits(Loop loop) {
@@ -269,7 +280,10 @@ class KernelsTest {
             last = loop.run(vector, addresses(work, n), n);
         }
         assertEquals(first, last, loop + " returns other bits once compiled");
-        assertArrayEquals(bytes, work.toArray(java.lang.foreign.ValueLayout.JAVA_BYTE), loop + " writes other bits once compiled");
+        assertArrayEquals(
+                bytes,
+                work.toArray(java.lang.foreign.ValueLayout.JAVA_BYTE),
+                loop + " writes other bits once compiled");
     }
 
     @Test
