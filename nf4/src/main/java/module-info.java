@@ -6,6 +6,9 @@ module org.qlora4j.nf4 {
     requires static transitive org.jspecify;
     requires static com.google.errorprone.annotations;
     requires static jdk.incubator.vector;
+    // the tests count allocated bytes
+    requires static java.management;
+    requires static jdk.management;
     requires transitive org.qlora4j.bindings;
     requires com.fasterxml.jackson.databind;
 

@@ -16,6 +16,7 @@ public final class Main {
               sft      fine-tune a model with LoRA on a data set
               infer    talk to a model, with or without an adapter
               eval     the loss of each row of a data set
+              export   merge an adapter into its base (--merge_lora true)
               doctor   what was found on this machine, with a real test
               natives  fetch the native libraries and the demonstration model""";
 
@@ -39,6 +40,7 @@ public final class Main {
                 case "sft" -> Sft.run(rest);
                 case "infer" -> Infer.run(rest);
                 case "eval" -> Eval.run(rest);
+                case "export" -> Export.run(rest);
                 case "doctor" -> Doctor.run(rest);
                 case "natives" -> natives();
                 default -> throw new UserException("there is no command '" + words.getFirst() + "'\n" + USAGE);

@@ -14,11 +14,13 @@ import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.lora.adapter.AdapterFiles;
+import org.qlora4j.lora.adapter.AdapterMerge;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.AdamWStep;
@@ -217,6 +219,46 @@ class LlamaGoldenTest {
                 }
                 assertEquals(expected.intValue(), best);
                 ids = new int[] {best};
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit"})
+    void theMergedModelAnswersAsTheAdapter(String name, @TempDir Path folder) throws IOException {
+        Case c = Case.open(name);
+        int[] ids = c.rows.getFirst().ids();
+        Path merged = folder.resolve("merged");
+        try (Transformer model = c.load();
+                LoraAdapter adapter = c.attach(model);
+                ModelSource source = ModelSource.open(c.folder.resolve("base"))) {
+            AdapterMerge.write(adapter, source, DType.F32, merged);
+        }
+        try (ModelSource source = ModelSource.open(merged);
+                Transformer model =
+                        ModelLoader.load(source, device, new ModelLoader.Options(DType.F32, null, 2), (done, all) -> {});
+                Safetensors golden = Safetensors.open(c.folder.resolve("expected.safetensors"))) {
+            assertArrayEquals(values(golden, "logits.adapter"), model.logits(ids), (float) LOGITS);
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit"})
+    void savedAdaptersHaveThePeftFiles(String name, @TempDir Path folder) throws IOException {
+        Case c = Case.open(name);
+        try (Transformer model = c.load();
+                LoraAdapter adapter = c.attach(model)) {
+            AdapterFiles.save(adapter, "golden/" + c.shared.getFileName(), folder);
+            assertEquals(
+                    JSON.readTree(c.shared.resolve("adapter_init/adapter_config.json").toFile()),
+                    JSON.readTree(folder.resolve(AdapterFiles.CONFIG).toFile()));
+            try (Safetensors expected = Safetensors.open(c.shared.resolve("adapter_init").resolve(AdapterFiles.WEIGHTS));
+                    Safetensors found = Safetensors.open(folder.resolve(AdapterFiles.WEIGHTS))) {
+                assertEquals(expected.names(), found.names());
+                for (String tensor : expected.names()) {
+                    assertEquals(expected.get(tensor).type(), found.get(tensor).type(), tensor);
+                    assertArrayEquals(values(expected, tensor), values(found, tensor), tensor);
+                }
             }
         }
     }

@@ -22,7 +22,6 @@ class ReferenceGradientTest {
     private Ops ops;
 
     @BeforeEach
-    @SuppressWarnings("MustBeClosedChecker") // closed in close()
     void open() {
         device = new ReferenceDevice();
         scope = device.newScope();

@@ -23,7 +23,6 @@ class ReferenceOpsTest {
     private Ops ops;
 
     @BeforeEach
-    @SuppressWarnings("MustBeClosedChecker") // closed in close()
     void open() {
         device = new ReferenceDevice();
         scope = device.newScope();
@@ -115,10 +114,10 @@ class ReferenceOpsTest {
     }
 
     @Test
-    void fp4WeightsAndBlocksAcrossRows() {
+    void fp4WeightsWithABlockOverTwoRows() {
         int[] codes = new int[32];
         Arrays.fill(codes, 0x33);
-        // 3 = 1.0 in FP4; 64 elements in two blocks, rows of 48 and a rest of 16
+        // 3 = 1.0 in FP4; 64 elements in two blocks of two rows each
         Weight w = new Weight.Quantized(QuantType.FP4, 32, 4, 16, bytes(codes), new Weight.AbsMax.Plain(f32(1, 2)));
         Tensor out = scope.newTensor(4, 16);
         ops.dequantize(out, w);

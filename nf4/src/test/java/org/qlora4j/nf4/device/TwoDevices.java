@@ -46,7 +46,6 @@ final class TwoDevices implements AutoCloseable {
     private final long seed;
     private final SplittableRandom random;
 
-    @SuppressWarnings("MustBeClosedChecker") // both scopes are closed in close()
     TwoDevices(Device device, long seed) {
         this.device = device;
         this.mine = device.newScope();

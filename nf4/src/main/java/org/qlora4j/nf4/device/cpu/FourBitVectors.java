@@ -1,5 +1,6 @@
 package org.qlora4j.nf4.device.cpu;
 
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
 import static java.lang.foreign.ValueLayout.JAVA_INT_UNALIGNED;
 import static org.qlora4j.nf4.device.cpu.ScalarKernels.get;
 
@@ -9,6 +10,7 @@ import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShuffle;
 import jdk.incubator.vector.VectorSpecies;
 import org.qlora4j.bindings.HostMemory;
 
@@ -27,6 +29,10 @@ final class FourBitVectors {
 
     /** Shifts by which the 64 codes of 8 ints are met, in the order of the elements of an int. */
     static final int[] SHIFT = {4, 0, 12, 8, 20, 16, 28, 24};
+
+    private static final VectorShuffle<Float> BY_4 = VectorShuffle.fromOp(F8, i -> (i + 4) % 8);
+    private static final VectorShuffle<Float> BY_2 = VectorShuffle.fromOp(F8, i -> (i + 2) % 8);
+    private static final VectorShuffle<Float> BY_1 = VectorShuffle.fromOp(F8, i -> (i + 1) % 8);
 
     private FourBitVectors() {}
 
@@ -130,11 +136,14 @@ final class FourBitVectors {
                     .blend(c7.and(7).selectFrom(hi), c7.compare(VectorOperators.GT, 7))
                     .reinterpretAsFloats()
                     .fma(FloatVector.fromMemorySegment(F8, ALL, at + 224, ORDER), t);
-            sum = s.add(t).fma(FloatVector.broadcast(F8, get(absmax + 4L * (i >> log))), sum);
+            sum = s.add(t).fma(FloatVector.broadcast(F8, ALL.get(JAVA_FLOAT_UNALIGNED, absmax + 4L * (i >> log))), sum);
             at += 256;
             left -= 64;
             if (left == 0) {
-                ScalarKernels.set(to, VectorMath.sum8(sum));
+                // VectorMath.sum8, written out for the same reason: a call here makes an object of the sum in every chunk
+                FloatVector half = sum.add(sum.rearrange(BY_4));
+                FloatVector quarter = half.add(half.rearrange(BY_2));
+                ALL.set(JAVA_FLOAT_UNALIGNED, to, quarter.add(quarter.rearrange(BY_1)).lane(0));
                 sum = FloatVector.zero(F8);
                 to += 4;
                 at = x;
