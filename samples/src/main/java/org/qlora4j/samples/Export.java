@@ -22,7 +22,9 @@ final class Export {
             throw new UserException("export needs --merge_lora true and --adapters DIR");
         }
         Path adapters = Path.of(a.text("adapters", "")).toAbsolutePath();
-        Path output = a.has("output_dir") ? Path.of(a.text("output_dir", "")) : adapters.resolveSibling(adapters.getFileName() + "-merged");
+        Path output = a.has("output_dir")
+                ? Path.of(a.text("output_dir", ""))
+                : adapters.resolveSibling(adapters.getFileName() + "-merged");
         if (Files.exists(output)) {
             throw new UserException(output + " exists already; name another folder with --output_dir");
         }
@@ -32,7 +34,9 @@ final class Export {
             if (adapter == null) {
                 throw new UserException("export needs --adapters DIR");
             }
-            DType dtype = a.has("torch_dtype") ? DType.ofTorchName(a.text("torch_dtype", "")) : source.config().dtype();
+            DType dtype = a.has("torch_dtype")
+                    ? DType.ofTorchName(a.text("torch_dtype", ""))
+                    : source.config().dtype();
             AdapterMerge.write(adapter, source, dtype, output);
             session.text().save(output);
             System.out.println("merged model in " + dtype.torchName() + ": " + output);

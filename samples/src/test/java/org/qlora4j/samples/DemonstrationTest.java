@@ -87,10 +87,24 @@ class DemonstrationTest {
 
         Path merged = folder.resolve("merged");
         Output export = qlora(
-                "export", "--merge_lora", "true", "--adapters", checkpoint.toString(), "--output_dir", merged.toString());
+                "export",
+                "--merge_lora",
+                "true",
+                "--adapters",
+                checkpoint.toString(),
+                "--output_dir",
+                merged.toString());
         assertEquals(0, export.exit, export.err);
         Output plain = qlora(
-                "infer", "--model", merged.toString(), "--prompt", "What is your name?", "--max_new_tokens", "40", "--stream", "false");
+                "infer",
+                "--model",
+                merged.toString(),
+                "--prompt",
+                "What is your name?",
+                "--max_new_tokens",
+                "40",
+                "--stream",
+                "false");
         assertEquals(0, plain.exit, plain.err);
         assertTrue(plain.out.contains("Xiaoyu"), plain.out);
     }

@@ -22,8 +22,9 @@ import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Parameter;
 
 /**
- * Writes base and adapter as one plain model: {@code W + s·B·A} on the original weights of the base, not on its quantized ones, computed in fp32 and rounded once to the base's
- * dtype. A tensor is read, changed and written in pieces, so memory stays small whatever the model.
+ * Writes base and adapter as one plain model: {@code W + s·B·A} on the original weights of the base, not on its
+ * quantized ones, computed in fp32 and rounded once to the base's dtype. A tensor is read, changed and written in
+ * pieces, so memory stays small whatever the model.
  */
 public final class AdapterMerge {
     /** transformers' max_shard_size. */
@@ -60,8 +61,12 @@ public final class AdapterMerge {
             Linear output = adapter.model().outputLayer();
             specs.add(TensorSpec.of("lm_head.weight", dtype, output.out(), output.in()));
         }
-        ShardedWriter.write(folder, SHARD_BYTES, SafetensorsWriter.PT_METADATA, specs, (spec, sink) ->
-                write(source, spec, changes.get(spec.name()), sink));
+        ShardedWriter.write(
+                folder,
+                SHARD_BYTES,
+                SafetensorsWriter.PT_METADATA,
+                specs,
+                (spec, sink) -> write(source, spec, changes.get(spec.name()), sink));
         ObjectNode config = source.configJson().deepCopy();
         config.remove(List.of("torch_dtype", "dtype", "quantization_config"));
         config.put("torch_dtype", dtype.torchName());
@@ -81,9 +86,16 @@ public final class AdapterMerge {
             if (lora != null) {
                 changes.put(
                         linear.name() + ".weight",
-                        new Change(values(device, lora.a()), values(device, lora.b()), lora.rank(), (float) lora.scale(), null));
+                        new Change(
+                                values(device, lora.a()),
+                                values(device, lora.b()),
+                                lora.rank(),
+                                (float) lora.scale(),
+                                null));
             } else if (trained != null) {
-                changes.put(linear.name() + ".weight", new Change(new float[0], new float[0], 0, 0, values(device, trained)));
+                changes.put(
+                        linear.name() + ".weight",
+                        new Change(new float[0], new float[0], 0, 0, values(device, trained)));
             }
         }
         return changes;
@@ -95,7 +107,8 @@ public final class AdapterMerge {
         return values;
     }
 
-    private static void write(ModelSource source, TensorSpec spec, @Nullable Change change, TensorSink sink) throws IOException {
+    private static void write(ModelSource source, TensorSpec spec, @Nullable Change change, TensorSink sink)
+            throws IOException {
         float[] whole = change == null ? null : change.whole;
         if (whole != null) {
             sink.writeFloats(whole, 0, whole.length);

@@ -235,8 +235,8 @@ class LlamaGoldenTest {
             AdapterMerge.write(adapter, source, DType.F32, merged);
         }
         try (ModelSource source = ModelSource.open(merged);
-                Transformer model =
-                        ModelLoader.load(source, device, new ModelLoader.Options(DType.F32, null, 2), (done, all) -> {});
+                Transformer model = ModelLoader.load(
+                        source, device, new ModelLoader.Options(DType.F32, null, 2), (done, all) -> {});
                 Safetensors golden = Safetensors.open(c.folder.resolve("expected.safetensors"))) {
             assertArrayEquals(values(golden, "logits.adapter"), model.logits(ids), (float) LOGITS);
         }
@@ -250,9 +250,11 @@ class LlamaGoldenTest {
                 LoraAdapter adapter = c.attach(model)) {
             AdapterFiles.save(adapter, "golden/" + c.shared.getFileName(), folder);
             assertEquals(
-                    JSON.readTree(c.shared.resolve("adapter_init/adapter_config.json").toFile()),
+                    JSON.readTree(
+                            c.shared.resolve("adapter_init/adapter_config.json").toFile()),
                     JSON.readTree(folder.resolve(AdapterFiles.CONFIG).toFile()));
-            try (Safetensors expected = Safetensors.open(c.shared.resolve("adapter_init").resolve(AdapterFiles.WEIGHTS));
+            try (Safetensors expected =
+                            Safetensors.open(c.shared.resolve("adapter_init").resolve(AdapterFiles.WEIGHTS));
                     Safetensors found = Safetensors.open(folder.resolve(AdapterFiles.WEIGHTS))) {
                 assertEquals(expected.names(), found.names());
                 for (String tensor : expected.names()) {

@@ -157,20 +157,26 @@ class CheckedOpsTest {
             passes(() -> ops.fill(late, 0));
         }
         IllegalStateException e = assertThrows(IllegalStateException.class, () -> ops.fill(late, 0));
-        assertTrue(e.getMessage().contains("fill: y F32 [2, 2] on test is used after its scope was closed"), e.getMessage());
+        assertTrue(
+                e.getMessage().contains("fill: y F32 [2, 2] on test is used after its scope was closed"),
+                e.getMessage());
         assertEquals(1, calls);
     }
 
     @Test
     void indices() {
         Weight table = quantized(4, 8);
-        refused("embedding: ids[1] must be from 0 to 3 (rows of the table), got 4", () -> ops.embedding(t(2, 8), ints(3, 4), table));
+        refused(
+                "embedding: ids[1] must be from 0 to 3 (rows of the table), got 4",
+                () -> ops.embedding(t(2, 8), ints(3, 4), table));
         refused("ids[0] must be from 0 to 3", () -> ops.embedding(t(1, 8), ints(-1), table));
         refused("gatherRows: rows[0] must be from 0 to 2", () -> ops.gatherRows(t(1, 8), t(3, 8), ints(3)));
         refused("scatterRows: rows[1] must be from 0 to 2", () -> ops.scatterRows(t(3, 8), t(2, 8), ints(0, 3)));
         refused("scatterRows: rows[2] repeats row 1", () -> ops.scatterRows(t(3, 8), t(3, 8), ints(1, 0, 1)));
         refused("rope: positions[0] must be from 0 to 4", () -> ops.rope(t(1, 4), t(5, 2), t(5, 2), ints(5), 4, false));
-        refused("crossEntropy: labels[0] must be from 0 to 6 (vocabulary), got -100", () -> ops.crossEntropy(t(1, 1), t(1, 7), ints(-100), 1));
+        refused(
+                "crossEntropy: labels[0] must be from 0 to 6 (vocabulary), got -100",
+                () -> ops.crossEntropy(t(1, 1), t(1, 7), ints(-100), 1));
         passes(() -> ops.scatterRows(t(200, 8), t(3, 8), ints(199, 0, 70)));
     }
 
@@ -184,11 +190,17 @@ class CheckedOpsTest {
     void norms() {
         refused("rmsNorm: rstd must be [1, 3]", () -> ops.rmsNorm(t(3, 4), t(3, 1), t(3, 4), t(1, 4), 0));
         refused("rmsNorm: weight must be [1, 4]", () -> ops.rmsNorm(t(3, 4), t(1, 3), t(3, 4), t(1, 3), 0));
-        refused("rmsNorm: eps must be at least 0, got NaN", () -> ops.rmsNorm(t(3, 4), t(1, 3), t(3, 4), t(1, 4), Double.NaN));
+        refused(
+                "rmsNorm: eps must be at least 0, got NaN",
+                () -> ops.rmsNorm(t(3, 4), t(1, 3), t(3, 4), t(1, 4), Double.NaN));
         Tensor x = t(3, 4);
         passes(() -> ops.rmsNorm(x, t(1, 3), x, t(1, 4), 0));
-        refusedAfterPass("rmsNormBackward: dx F32 [3, 4] on test must not overlap dy", () -> ops.rmsNormBackward(x, x, t(3, 4), t(1, 3), t(1, 4), 0));
-        refusedAfterPass("rmsNormBackward: dx F32 [3, 4] on test must not overlap x", () -> ops.rmsNormBackward(x, t(3, 4), x, t(1, 3), t(1, 4), 0));
+        refusedAfterPass(
+                "rmsNormBackward: dx F32 [3, 4] on test must not overlap dy",
+                () -> ops.rmsNormBackward(x, x, t(3, 4), t(1, 3), t(1, 4), 0));
+        refusedAfterPass(
+                "rmsNormBackward: dx F32 [3, 4] on test must not overlap x",
+                () -> ops.rmsNormBackward(x, t(3, 4), x, t(1, 3), t(1, 4), 0));
     }
 
     private void refusedAfterPass(String message, Executable call) {
@@ -198,7 +210,9 @@ class CheckedOpsTest {
 
     @Test
     void rope() {
-        refused("rope: x must be [N, heads · headDim] with an even headDim, got headDim 3", () -> ops.rope(t(1, 6), t(5, 1), t(5, 1), ints(0), 3, false));
+        refused(
+                "rope: x must be [N, heads · headDim] with an even headDim, got headDim 3",
+                () -> ops.rope(t(1, 6), t(5, 1), t(5, 1), ints(0), 3, false));
         refused("got headDim 4", () -> ops.rope(t(1, 6), t(5, 2), t(5, 2), ints(0), 4, false));
         refused("rope: sin must be [5, 2]", () -> ops.rope(t(1, 4), t(5, 2), t(4, 2), ints(0), 4, false));
     }
@@ -206,12 +220,22 @@ class CheckedOpsTest {
     @Test
     void attention() {
         AttentionShape shape = new AttentionShape(4, 2, 3, 1, new int[] {0, 5}, new int[] {0, 6});
-        refused("attention: q must be [5, 12]", () -> ops.attention(t(5, 12), t(4, 5), t(6, 12), t(6, 6), t(6, 6), shape));
-        refused("attention: k must be [6, 6]", () -> ops.attention(t(5, 12), t(4, 5), t(5, 12), t(5, 6), t(6, 6), shape));
-        refused("attention: v must be [6, 6]", () -> ops.attention(t(5, 12), t(4, 5), t(5, 12), t(6, 6), t(6, 12), shape));
-        refused("attention: logSumExp must be [4, 5]", () -> ops.attention(t(5, 12), t(5, 4), t(5, 12), t(6, 6), t(6, 6), shape));
+        refused(
+                "attention: q must be [5, 12]",
+                () -> ops.attention(t(5, 12), t(4, 5), t(6, 12), t(6, 6), t(6, 6), shape));
+        refused(
+                "attention: k must be [6, 6]",
+                () -> ops.attention(t(5, 12), t(4, 5), t(5, 12), t(5, 6), t(6, 6), shape));
+        refused(
+                "attention: v must be [6, 6]",
+                () -> ops.attention(t(5, 12), t(4, 5), t(5, 12), t(6, 6), t(6, 12), shape));
+        refused(
+                "attention: logSumExp must be [4, 5]",
+                () -> ops.attention(t(5, 12), t(5, 4), t(5, 12), t(6, 6), t(6, 6), shape));
         Tensor q = t(5, 12);
-        refused("attention: out F32 [5, 12] on test must not overlap q", () -> ops.attention(q, t(4, 5), q, t(6, 6), t(6, 6), shape));
+        refused(
+                "attention: out F32 [5, 12] on test must not overlap q",
+                () -> ops.attention(q, t(4, 5), q, t(6, 6), t(6, 6), shape));
         refused(
                 "attentionBackward: queries and keys must be equally many, got 5 and 6",
                 () -> ops.attentionBackward(
@@ -233,10 +257,16 @@ class CheckedOpsTest {
         Tensor dy = t(2, 3);
         refused("swiGlu: gate must be [2, 3], got F32 [3, 2]", () -> ops.swiGlu(t(2, 3), t(3, 2), up));
         Tensor wide = t(2, 4);
-        refused("swiGlu: y F32 [2, 3] stride 4 on test must be gate itself or not overlap it", () -> ops.swiGlu(wide.cols(0, 3), wide.cols(1, 3), up));
-        refused("swiGluBackward: dUp F32 [2, 3] on test must not overlap dy", () -> ops.swiGluBackward(t(2, 3), dy, dy, gate, up));
+        refused(
+                "swiGlu: y F32 [2, 3] stride 4 on test must be gate itself or not overlap it",
+                () -> ops.swiGlu(wide.cols(0, 3), wide.cols(1, 3), up));
+        refused(
+                "swiGluBackward: dUp F32 [2, 3] on test must not overlap dy",
+                () -> ops.swiGluBackward(t(2, 3), dy, dy, gate, up));
         Tensor d = t(2, 3);
-        refused("swiGluBackward: dUp F32 [2, 3] on test must not overlap dGate", () -> ops.swiGluBackward(d, d, dy, gate, up));
+        refused(
+                "swiGluBackward: dUp F32 [2, 3] on test must not overlap dGate",
+                () -> ops.swiGluBackward(d, d, dy, gate, up));
         passes(() -> ops.swiGlu(gate, gate, up));
         passes(() -> ops.swiGluBackward(gate, up, dy, gate, up));
         passes(() -> ops.swiGluBackward(dy, up, dy, gate, up));
@@ -263,8 +293,12 @@ class CheckedOpsTest {
         AdamWStep step = new AdamWStep(1, 0.1, 0.9, 0.999, 1e-8, 0, 1);
         refused("adamW: v must be [1, 4]", () -> ops.adamW(p, t(1, 4), t(1, 4), t(1, 5), step));
         refused("adamW: p F32 [1, 4] on test must not overlap m", () -> ops.adamW(p, t(1, 4), p, t(1, 4), step));
-        refused("adamW: step must be at least 1, got 0", () -> ops.adamW(p, t(1, 4), t(1, 4), t(1, 4), new AdamWStep(0, 0.1, 0.9, 0.999, 1e-8, 0, 1)));
-        refused("adamW: beta2 must be in [0, 1), got 1.0", () -> ops.adamW(p, t(1, 4), t(1, 4), t(1, 4), new AdamWStep(1, 0.1, 0.9, 1, 1e-8, 0, 1)));
+        refused(
+                "adamW: step must be at least 1, got 0",
+                () -> ops.adamW(p, t(1, 4), t(1, 4), t(1, 4), new AdamWStep(0, 0.1, 0.9, 0.999, 1e-8, 0, 1)));
+        refused(
+                "adamW: beta2 must be in [0, 1), got 1.0",
+                () -> ops.adamW(p, t(1, 4), t(1, 4), t(1, 4), new AdamWStep(1, 0.1, 0.9, 1, 1e-8, 0, 1)));
         passes(() -> ops.adamW(p, t(1, 4), t(1, 4), t(1, 4), step));
     }
 
@@ -296,7 +330,10 @@ class CheckedOpsTest {
         Throwable thrown = inThread(() -> ops.fill(y, 0));
         assertNotNull(thrown);
         assertEquals(IllegalStateException.class, thrown.getClass());
-        assertTrue(thrown.getMessage().contains("test: fill was called by thread 'second', but the device belongs to thread"), thrown.getMessage());
+        assertTrue(
+                thrown.getMessage()
+                        .contains("test: fill was called by thread 'second', but the device belongs to thread"),
+                thrown.getMessage());
         assertNotNull(inThread(ops::handOver), "only the owner hands over");
         ops.handOver();
         assertNull(inThread(() -> ops.fill(y, 0)));

@@ -25,8 +25,7 @@ class HostTransfersTest {
             HostTransfers.upload(part, new float[] {9, 1, -2, 0.5f, 4, 1.25f, 6, 9}, 1);
             double[] all = new double[20];
             HostTransfers.download(whole, all, 0);
-            assertArrayEquals(
-                    new double[] {0, 0, 0, 0, 0, 0, 1, -2, 0.5, 0, 0, 4, 1.25, 6, 0, 0, 0, 0, 0, 0}, all);
+            assertArrayEquals(new double[] {0, 0, 0, 0, 0, 0, 1, -2, 0.5, 0, 0, 4, 1.25, 6, 0, 0, 0, 0, 0, 0}, all);
             float[] back = new float[8];
             HostTransfers.download(part, back, 2);
             assertArrayEquals(new float[] {0, 0, 1, -2, 0.5f, 4, 1.25f, 6}, back);
@@ -63,8 +62,8 @@ class HostTransfersTest {
             try (Scope scope = scopes.newScope()) {
                 Tensor t = scope.newTensor(2, 3);
                 late = t;
-                IndexOutOfBoundsException e = assertThrows(
-                        IndexOutOfBoundsException.class, () -> HostTransfers.upload(t, new float[6], 1));
+                IndexOutOfBoundsException e =
+                        assertThrows(IndexOutOfBoundsException.class, () -> HostTransfers.upload(t, new float[6], 1));
                 assertEquals(
                         "upload: F32 [2, 3] on test needs 6 array elements from 1, the array has 6", e.getMessage());
                 assertThrows(IndexOutOfBoundsException.class, () -> HostTransfers.download(t, new byte[23], 0));

@@ -140,10 +140,14 @@ final class FourBitVectors {
             at += 256;
             left -= 64;
             if (left == 0) {
-                // VectorMath.sum8, written out for the same reason: a call here makes an object of the sum in every chunk
+                // VectorMath.sum8, written out for the same reason: a call here makes an object of the sum in every
+                // chunk
                 FloatVector half = sum.add(sum.rearrange(BY_4));
                 FloatVector quarter = half.add(half.rearrange(BY_2));
-                ALL.set(JAVA_FLOAT_UNALIGNED, to, quarter.add(quarter.rearrange(BY_1)).lane(0));
+                ALL.set(
+                        JAVA_FLOAT_UNALIGNED,
+                        to,
+                        quarter.add(quarter.rearrange(BY_1)).lane(0));
                 sum = FloatVector.zero(F8);
                 to += 4;
                 at = x;

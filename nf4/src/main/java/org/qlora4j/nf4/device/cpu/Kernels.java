@@ -84,17 +84,27 @@ interface Kernels {
     /** x in the order in which {@link #dot4} meets the weights. */
     void permute(long y, long x, int n);
 
-    /** The vector twin if the module is there; the log says which. */
+    /** The vector twin if the module is there; the log says once which. */
     static Kernels best() {
-        if (ModuleLayer.boot().findModule("jdk.incubator.vector").isPresent()) {
-            System.getLogger(Kernels.class.getName())
-                    .log(System.Logger.Level.DEBUG, "the cpu device runs Vector API loops");
-            return new VectorKernels();
+        return Best.KERNELS;
+    }
+
+    /** Chosen once, so that the log has it once. */
+    final class Best {
+        static final Kernels KERNELS = choose();
+
+        private Best() {}
+
+        private static Kernels choose() {
+            System.Logger log = System.getLogger(Kernels.class.getName());
+            if (ModuleLayer.boot().findModule("jdk.incubator.vector").isPresent()) {
+                log.log(System.Logger.Level.DEBUG, "the cpu device runs Vector API loops");
+                return new VectorKernels();
+            }
+            log.log(
+                    System.Logger.Level.WARNING,
+                    "the module jdk.incubator.vector is missing, so the cpu device runs scalar loops, many times slower; start java with --add-modules jdk.incubator.vector");
+            return new ScalarKernels();
         }
-        System.getLogger(Kernels.class.getName())
-                .log(
-                        System.Logger.Level.WARNING,
-                        "the module jdk.incubator.vector is missing, so the cpu device runs scalar loops; start java with --add-modules jdk.incubator.vector");
-        return new ScalarKernels();
     }
 }

@@ -14,16 +14,20 @@ import jdk.incubator.vector.VectorSpecies;
 final class VectorMath {
     static final VectorSpecies<Float> F = FloatVector.SPECIES_PREFERRED;
 
-    private static final VectorShuffle<Float> BY_8 = rotation(8);
-    private static final VectorShuffle<Float> BY_4 = rotation(4);
-    private static final VectorShuffle<Float> BY_2 = rotation(2);
-    private static final VectorShuffle<Float> BY_1 = rotation(1);
+    private static final VectorShuffle<Float> BY_8 = rotation(F, 8);
+    private static final VectorShuffle<Float> BY_4 = rotation(F, 4);
+    private static final VectorShuffle<Float> BY_2 = rotation(F, 2);
+    private static final VectorShuffle<Float> BY_1 = rotation(F, 1);
+
+    private static final VectorShuffle<Float> OF_8_BY_4 = rotation(FloatVector.SPECIES_256, 4);
+    private static final VectorShuffle<Float> OF_8_BY_2 = rotation(FloatVector.SPECIES_256, 2);
+    private static final VectorShuffle<Float> OF_8_BY_1 = rotation(FloatVector.SPECIES_256, 1);
 
     private VectorMath() {}
 
-    private static VectorShuffle<Float> rotation(int by) {
-        int lanes = F.length();
-        return VectorShuffle.fromOp(F, i -> (i + by) % lanes);
+    private static VectorShuffle<Float> rotation(VectorSpecies<Float> species, int by) {
+        int lanes = species.length();
+        return VectorShuffle.fromOp(species, i -> (i + by) % lanes);
     }
 
     /** Sum of the lanes, halves folded onto each other. */
@@ -40,10 +44,10 @@ final class VectorMath {
     }
 
     /** As {@link #sum} for 8 lanes. */
-    static float sum8(FloatVector s) {
-        float even = (s.lane(0) + s.lane(4)) + (s.lane(2) + s.lane(6));
-        float odd = (s.lane(1) + s.lane(5)) + (s.lane(3) + s.lane(7));
-        return even + odd;
+    static float sum8(FloatVector v) {
+        FloatVector s = v.add(v.rearrange(OF_8_BY_4));
+        s = s.add(s.rearrange(OF_8_BY_2));
+        return s.add(s.rearrange(OF_8_BY_1)).lane(0);
     }
 
     /** {@link ScalarKernels#exp} in lanes, the same bits. */

@@ -180,8 +180,9 @@ class FourBitKernelsTest {
         MemorySegment later = floats(new float[rows]);
         ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
         long allocated = Long.MAX_VALUE;
-        // until C2 has the loop, every vector is an object
-        for (int round = 0; round < 200 && allocated > 0; round++) {
+        // until C2 has the loop, which takes its time on a busy machine, every vector is an object
+        long deadline = System.nanoTime() + 60_000_000_000L;
+        while (allocated > 0 && System.nanoTime() < deadline) {
             long before = threads.getCurrentThreadAllocatedBytes();
             for (int i = 0; i < 500; i++) {
                 kernels.dot4(
