@@ -130,14 +130,36 @@ class ReferenceOpsTest {
     @Test
     void nestedScalesRoundTwice() {
         float[] map = new float[256];
-        map[200] = 0.3f;
+        // with these, a fused multiply and add would give 0.123f
+        map[200] = 0.01f;
         Tensor codes = bytes(200);
         Weight w = new Weight.Quantized(
-                QuantType.NF4, 64, 1, 1, bytes(0xF0), new Weight.AbsMax.Nested(codes, f32(0.7f), f32(map), 256, 0.1f));
+                QuantType.NF4, 64, 1, 1, bytes(0xF0), new Weight.AbsMax.Nested(codes, f32(2.3f), f32(map), 256, 0.1f));
         Tensor out = scope.newTensor(1, 1);
         ops.dequantize(out, w);
-        float product = 0.3f * 0.7f;
-        assertValues(out, product + 0.1f);
+        assertValues(out, 0.122999996f);
+    }
+
+    @Test
+    void nestedScalesOfSeveralSecondBlocks() {
+        float[] map = new float[256];
+        Arrays.fill(map, 0.5f);
+        int[] ones = new int[48];
+        Arrays.fill(ones, 0xFF);
+        // three blocks of 32, two of them per second-level scale
+        Weight w = new Weight.Quantized(
+                QuantType.NF4,
+                32,
+                3,
+                32,
+                bytes(ones),
+                new Weight.AbsMax.Nested(bytes(0, 1, 2), f32(2, 4), f32(map), 2, 1));
+        Tensor out = scope.newTensor(3, 32);
+        ops.dequantize(out, w);
+        double[] expected = new double[96];
+        Arrays.fill(expected, 0, 64, 2);
+        Arrays.fill(expected, 64, 96, 3);
+        assertValues(out, expected);
     }
 
     @Test
@@ -204,6 +226,14 @@ class ReferenceOpsTest {
         double r = 1 / (1 + Math.exp(-0.5 + 1));
         assertValues(out, 10, 10, p * 10 + (1 - p) * 20, r * 10 + (1 - r) * 20);
         assertValues(lse, 1, Math.log(Math.exp(3) + Math.exp(1.5)), 2, Math.log(Math.exp(-1) + Math.exp(-0.5)));
+    }
+
+    @Test
+    void neighbouringHeadsShareAKeyValueHead() {
+        AttentionShape shape = new AttentionShape(4, 2, 1, 1, new int[] {0, 1}, new int[] {0, 1});
+        Tensor out = scope.newTensor(1, 4);
+        ops.attention(out, scope.newTensor(4, 1), t(1, 4, 1, 2, 3, 4), t(1, 2, 1, 1), t(1, 2, 10, 20), shape);
+        assertValues(out, 10, 10, 20, 20);
     }
 
     @Test

@@ -108,7 +108,7 @@ class GgufTest {
             gguf.readFloats(gguf.get("w"), 3 * 32, dst.length, dst, 0);
             for (int b = 3; b < blocks; b++) {
                 assertEquals(b % 100, dst[(b - 3) * 32], "block " + b);
-                assertEquals(b / 1000, dst[(b - 3) * 32 + 31], "block " + b);
+                assertEquals(Math.floorDiv(b, 1000), dst[(b - 3) * 32 + 31], "block " + b);
             }
         }
     }

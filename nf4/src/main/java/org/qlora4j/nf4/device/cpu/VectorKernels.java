@@ -188,11 +188,12 @@ final class VectorKernels implements Kernels {
     public void softmaxBackward(long s, long dp, float lse, float delta, float scale, int n) {
         FloatVector minus = FloatVector.broadcast(F, -lse);
         FloatVector factor = FloatVector.broadcast(F, scale);
+        FloatVector d = FloatVector.broadcast(F, delta);
         int i = 0;
         for (; i + L <= n; i += L) {
             FloatVector p = VectorMath.exp(load(s + 4L * i).fma(factor, minus));
             store(p, s + 4L * i);
-            store(load(dp + 4L * i).sub(delta).mul(factor).mul(p), dp + 4L * i);
+            store(load(dp + 4L * i).sub(d).mul(factor).mul(p), dp + 4L * i);
         }
         scalar.softmaxBackward(s + 4L * i, dp + 4L * i, lse, delta, scale, n - i);
     }
@@ -202,7 +203,7 @@ final class VectorKernels implements Kernels {
         int i = 0;
         for (; i + L <= n; i += L) {
             FloatVector x = load(g + 4L * i);
-            FloatVector d = VectorMath.exp(x.neg()).add(1f);
+            FloatVector d = VectorMath.exp(x.neg()).add(VectorMath.ONE);
             store(x.div(d).mul(load(u + 4L * i)), y + 4L * i);
         }
         scalar.swiGlu(y + 4L * i, g + 4L * i, u + 4L * i, n - i);
@@ -210,16 +211,15 @@ final class VectorKernels implements Kernels {
 
     @Override
     public void swiGluBackward(long dg, long du, long dy, long g, long u, int n) {
-        FloatVector one = FloatVector.broadcast(F, 1f);
         int i = 0;
         for (; i + L <= n; i += L) {
             FloatVector x = load(g + 4L * i);
             FloatVector up = load(u + 4L * i);
             FloatVector d = load(dy + 4L * i);
             FloatVector e = VectorMath.exp(x.neg());
-            FloatVector sigmoid = one.div(e.add(1f));
+            FloatVector sigmoid = VectorMath.ONE.div(e.add(VectorMath.ONE));
             store(d.mul(x).mul(sigmoid), du + 4L * i);
-            store(d.mul(up).mul(sigmoid).mul(e.mul(sigmoid).fma(x, one)), dg + 4L * i);
+            store(d.mul(up).mul(sigmoid).mul(e.mul(sigmoid).fma(x, VectorMath.ONE)), dg + 4L * i);
         }
         scalar.swiGluBackward(dg + 4L * i, du + 4L * i, dy + 4L * i, g + 4L * i, u + 4L * i, n - i);
     }
@@ -252,7 +252,8 @@ final class VectorKernels implements Kernels {
     public void widenBf16(long y, long x, int n) {
         int i = 0;
         for (; i + 8 <= n; i += 8) {
-            store(bf16(x + 2L * i), y + 4L * i);
+            // not by store(): with two vector sizes going through it the compiler would box both
+            bf16(x + 2L * i).intoMemorySegment(ALL, y + 4L * i, ORDER);
         }
         scalar.widenBf16(y + 4L * i, x + 2L * i, n - i);
     }

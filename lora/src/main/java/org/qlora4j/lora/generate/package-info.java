@@ -1,0 +1,2 @@
+/** Answers: sampling and streaming. */
+package org.qlora4j.lora.generate;
