@@ -24,7 +24,8 @@ public final class Devices {
             case "auto", "cpu" -> new CpuDevice(count);
             case "reference" -> new ReferenceDevice();
             default ->
-                throw new IllegalArgumentException("device '" + name + "' is not supported; supported: auto, cpu, reference");
+                throw new IllegalArgumentException(
+                        "device '" + name + "' is not supported; supported: auto, cpu, reference");
         };
     }
 }

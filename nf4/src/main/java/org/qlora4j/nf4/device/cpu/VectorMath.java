@@ -22,7 +22,8 @@ final class VectorMath {
     private static final VectorShuffle<Float> OF_8_BY_2 = rotation(FloatVector.SPECIES_256, 2);
     private static final VectorShuffle<Float> OF_8_BY_1 = rotation(FloatVector.SPECIES_256, 1);
 
-    // As constants and not made in exp: every call in there counts against what the compiler inlines into a loop, and beyond that each vector
+    // As constants and not made in exp: every call in there counts against what the compiler inlines into a loop, and
+    // beyond that each vector
     // becomes an object.
     static final FloatVector ONE = FloatVector.broadcast(F, 1f);
     private static final FloatVector HIGHEST = FloatVector.broadcast(F, ScalarKernels.EXP_LIMIT);
@@ -73,7 +74,8 @@ final class VectorMath {
         FloatVector shifted = v.fma(LOG2_E, ROUNDER);
         FloatVector n = shifted.sub(ROUNDER);
         FloatVector r = n.fma(MINUS_LN2_LOW, n.fma(MINUS_LN2_HIGH, v));
-        FloatVector p = P0.fma(r, P1).fma(r, P2).fma(r, P3).fma(r, P4).fma(r, P5).fma(r.mul(r), r.add(ONE));
+        FloatVector p =
+                P0.fma(r, P1).fma(r, P2).fma(r, P3).fma(r, P4).fma(r, P5).fma(r.mul(r), r.add(ONE));
         // the shift drops all of ROUNDER's bits, so that they need no subtraction
         return p.reinterpretAsInts()
                 .add(shifted.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23))
