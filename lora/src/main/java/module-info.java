@@ -17,4 +17,5 @@ module org.qlora4j.lora {
     exports org.qlora4j.lora.generate;
     exports org.qlora4j.lora.model;
     exports org.qlora4j.lora.text;
+    exports org.qlora4j.lora.text.jinja;
 }

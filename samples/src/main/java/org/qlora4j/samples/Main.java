@@ -6,6 +6,7 @@ import org.qlora4j.bindings.NativeException;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.lora.model.UnsupportedModelException;
+import org.qlora4j.lora.text.jinja.TemplateException;
 import org.qlora4j.nf4.device.OutOfDeviceMemoryException;
 import org.qlora4j.nf4.file.ModelFormatException;
 
@@ -50,6 +51,7 @@ public final class Main {
                 | ModelFormatException
                 | UnsupportedModelException
                 | NativeException
+                | TemplateException
                 | UncheckedIOException
                 | OutOfDeviceMemoryException
                 | ArithmeticException e) {

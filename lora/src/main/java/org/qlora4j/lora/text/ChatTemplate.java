@@ -4,6 +4,8 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import org.qlora4j.lora.text.jinja.Template;
+import org.qlora4j.lora.text.jinja.TemplateException;
 
 /**
  * A model's chat template.
@@ -14,7 +16,7 @@ import java.util.Map;
  * guessed mask would train on the wrong tokens.
  */
 public final class ChatTemplate {
-    private final SmallJinja template;
+    private final Template template;
     private final String bos;
     private final String eos;
 
@@ -24,10 +26,10 @@ public final class ChatTemplate {
      * @param source the template's text
      * @param bos value of {@code bos_token}, "" if there is none
      * @param eos value of {@code eos_token}, "" if there is none
-     * @throws IllegalArgumentException if it uses something that is not supported; says what and in which line
+     * @throws TemplateException if it is no valid template; names the line
      */
     public ChatTemplate(String source, String bos, String eos) {
-        this.template = SmallJinja.compile(source);
+        this.template = Template.compile(source);
         this.bos = bos;
         this.eos = eos;
     }
@@ -54,7 +56,7 @@ public final class ChatTemplate {
         context.put("add_generation_prompt", addGenerationPrompt);
         context.put("bos_token", bos);
         context.put("eos_token", eos);
-        return template.render(context);
+        return template.render(context).text();
     }
 
     /**
