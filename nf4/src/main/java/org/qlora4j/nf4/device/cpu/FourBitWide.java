@@ -1,6 +1,7 @@
 package org.qlora4j.nf4.device.cpu;
 
 import static org.qlora4j.nf4.device.cpu.ScalarKernels.get;
+import static org.qlora4j.nf4.device.cpu.ScalarKernels.set;
 
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
@@ -115,7 +116,11 @@ final class FourBitWide {
             at += 256;
             left -= 64;
             if (left == 0) {
-                ScalarKernels.set(to, VectorMath.sum(sum));
+                // VectorMath.sum, written out so that nothing here depends on what the compiler inlines
+                sum = sum.add(sum.rearrange(VectorMath.BY_8));
+                sum = sum.add(sum.rearrange(VectorMath.BY_4));
+                sum = sum.add(sum.rearrange(VectorMath.BY_2));
+                set(to, sum.add(sum.rearrange(VectorMath.BY_1)).lane(0));
                 sum = FloatVector.zero(F16);
                 to += 4;
                 at = x;

@@ -39,9 +39,6 @@ final class VectorKernels implements Kernels {
     /** Whether a register holds a table of 16 floats. */
     private static final boolean WIDE = L == 16;
 
-    /** Sums of this many terms stay in fp32 lanes before they go to a double. */
-    private static final int CHUNK = 1024;
-
     private final ScalarKernels scalar = new ScalarKernels();
 
     private static FloatVector load(long address) {
@@ -152,76 +149,43 @@ final class VectorKernels implements Kernels {
 
     @Override
     public double exp(long y, long x, float scale, float shift, int n) {
-        double sum = 0;
-        FloatVector minus = FloatVector.broadcast(F, -shift);
-        FloatVector factor = FloatVector.broadcast(F, scale);
-        int i = 0;
-        while (i + L <= n) {
-            int end = Math.min(n, i + CHUNK);
-            FloatVector s = FloatVector.zero(F);
-            for (; i + L <= end; i += L) {
-                FloatVector e = VectorMath.exp(load(x + 4L * i).fma(factor, minus));
-                store(e, y + 4L * i);
-                s = s.add(e);
-            }
-            sum += VectorMath.sum(s);
-        }
-        return sum + scalar.exp(y + 4L * i, x + 4L * i, scale, shift, n - i);
+        int whole = n / L * L;
+        double sum = ExpVectors.exp(y, x, scale, shift, whole);
+        return sum + scalar.exp(y + 4L * whole, x + 4L * whole, scale, shift, n - whole);
     }
 
     @Override
     public double sumExp(long x, float shift, int n) {
-        double sum = 0;
-        int i = 0;
-        while (i + L <= n) {
-            int end = Math.min(n, i + CHUNK);
-            FloatVector s = FloatVector.zero(F);
-            for (; i + L <= end; i += L) {
-                s = s.add(VectorMath.exp(load(x + 4L * i).sub(shift)));
-            }
-            sum += VectorMath.sum(s);
-        }
-        return sum + scalar.sumExp(x + 4L * i, shift, n - i);
+        int whole = n / L * L;
+        return ExpVectors.sumExp(x, shift, whole) + scalar.sumExp(x + 4L * whole, shift, n - whole);
     }
 
     @Override
     public void softmaxBackward(long s, long dp, float lse, float delta, float scale, int n) {
-        FloatVector minus = FloatVector.broadcast(F, -lse);
-        FloatVector factor = FloatVector.broadcast(F, scale);
+        exp(s, s, scale, lse, n);
         FloatVector d = FloatVector.broadcast(F, delta);
+        FloatVector factor = FloatVector.broadcast(F, scale);
         int i = 0;
         for (; i + L <= n; i += L) {
-            FloatVector p = VectorMath.exp(load(s + 4L * i).fma(factor, minus));
-            store(p, s + 4L * i);
-            store(load(dp + 4L * i).sub(d).mul(factor).mul(p), dp + 4L * i);
+            store(load(dp + 4L * i).sub(d).mul(factor).mul(load(s + 4L * i)), dp + 4L * i);
         }
-        scalar.softmaxBackward(s + 4L * i, dp + 4L * i, lse, delta, scale, n - i);
+        for (; i < n; i++) {
+            set(dp + 4L * i, (get(dp + 4L * i) - delta) * scale * get(s + 4L * i));
+        }
     }
 
     @Override
     public void swiGlu(long y, long g, long u, int n) {
-        int i = 0;
-        for (; i + L <= n; i += L) {
-            FloatVector x = load(g + 4L * i);
-            FloatVector d = VectorMath.exp(x.neg()).add(VectorMath.ONE);
-            store(x.div(d).mul(load(u + 4L * i)), y + 4L * i);
-        }
-        scalar.swiGlu(y + 4L * i, g + 4L * i, u + 4L * i, n - i);
+        long whole = 4L * (n - n % L);
+        ExpVectors.swiGlu(y, g, u, n);
+        scalar.swiGlu(y + whole, g + whole, u + whole, n % L);
     }
 
     @Override
     public void swiGluBackward(long dg, long du, long dy, long g, long u, int n) {
-        int i = 0;
-        for (; i + L <= n; i += L) {
-            FloatVector x = load(g + 4L * i);
-            FloatVector up = load(u + 4L * i);
-            FloatVector d = load(dy + 4L * i);
-            FloatVector e = VectorMath.exp(x.neg());
-            FloatVector sigmoid = VectorMath.ONE.div(e.add(VectorMath.ONE));
-            store(d.mul(x).mul(sigmoid), du + 4L * i);
-            store(d.mul(up).mul(sigmoid).mul(e.mul(sigmoid).fma(x, VectorMath.ONE)), dg + 4L * i);
-        }
-        scalar.swiGluBackward(dg + 4L * i, du + 4L * i, dy + 4L * i, g + 4L * i, u + 4L * i, n - i);
+        long whole = 4L * (n - n % L);
+        ExpVectors.swiGluBackward(dg, du, dy, g, u, n);
+        scalar.swiGluBackward(dg + whole, du + whole, dy + whole, g + whole, u + whole, n % L);
     }
 
     @Override
