@@ -1,19 +1,31 @@
 package org.qlora4j.lora.text;
 
 import java.util.ArrayList;
-import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.text.jinja.Rendered;
+import org.qlora4j.lora.text.jinja.Span;
 import org.qlora4j.lora.text.jinja.Template;
 import org.qlora4j.lora.text.jinja.TemplateException;
 
 /**
- * A model's chat template.
+ * A model's chat template, which turns messages into the text that the model reads, and knows which part of it the
+ * assistant wrote.
  *
- * <p>Which part of the text an assistant turn covers is found by rendering the conversation up to that turn with the
- * generation prompt, and once more with the turn: what the second adds to the first is what the model would have to
- * write, with the token that ends the turn. A template for which the first is no beginning of the second is refused: a
- * guessed mask would train on the wrong tokens.
+ * <p>Where the assistant's part is found, in this order:
+ *
+ * <ol>
+ *   <li>A template with {@code {% generation %}} blocks says it itself; nothing is added to them or taken away.
+ *   <li>Otherwise the template is watched while it runs: text that comes from a field of a message is followed into the
+ *       output, and what a loop writes while its variable is a message is that message's turn. The assistant's part of
+ *       a turn starts behind what {@code add_generation_prompt} writes, if the turn starts so, and else where its first
+ *       field starts; it ends with the turn, without the space at the end. So it has the answer, what frames it
+ *       (thinking, tool calls) and the token that ends the turn.
+ *   <li>Where no loop runs over the messages, the part ends behind the text that follows the last field both in this
+ *       conversation and in the same conversation cut off after this message: the token that ends the turn.
+ * </ol>
  */
 public final class ChatTemplate {
     private final Template template;
@@ -24,9 +36,10 @@ public final class ChatTemplate {
      * Compiles a template.
      *
      * @param source the template's text
-     * @param bos value of {@code bos_token}, "" if there is none
-     * @param eos value of {@code eos_token}, "" if there is none
-     * @throws TemplateException if it is no valid template; names the line
+     * @param bos value of {@code bos_token}; "" if the tokenizer has none, then the name is undefined as in
+     *     transformers
+     * @param eos value of {@code eos_token}, likewise
+     * @throws TemplateException if the syntax is wrong; says what and in which line
      */
     public ChatTemplate(String source, String bos, String eos) {
         this.template = Template.compile(source);
@@ -34,59 +47,66 @@ public final class ChatTemplate {
         this.eos = eos;
     }
 
-    /** Part of a text, in Java chars. */
-    public record Span(int start, int end) {}
-
-    /**
-     * A rendered conversation.
-     *
-     * @param text what the model reads
-     * @param assistant the parts an assistant wrote, each with the end of its turn
-     */
-    public record Conversation(String text, List<Span> assistant) {}
-
     /** Renders messages; with the generation prompt the model's answer comes next. */
     public String render(List<Message> messages, boolean addGenerationPrompt) {
-        List<Object> list = new ArrayList<>();
-        for (Message m : messages) {
-            list.add(Map.of("role", m.role(), "content", m.content()));
+        return rendered(messages, Map.of(), addGenerationPrompt).text();
+    }
+
+    /**
+     * Renders messages and finds what the assistant wrote.
+     *
+     * @param extra further variables, for example {@code tools}, {@code documents} or {@code enable_thinking}
+     * @throws TemplateException if the template refuses the messages, or fails
+     */
+    public RenderedChat render(List<Message> messages, Map<String, ?> extra, boolean addGenerationPrompt) {
+        Rendered rendered = rendered(messages, extra, addGenerationPrompt);
+        if (template.marksGeneration()) {
+            List<Span> spans = new ArrayList<>(rendered.generationSpans());
+            spans.removeIf(span -> span.length() == 0);
+            return new RenderedChat(rendered.text(), spans, List.of());
         }
-        Map<String, Object> context = new HashMap<>();
-        context.put("messages", list);
-        context.put("add_generation_prompt", addGenerationPrompt);
-        context.put("bos_token", bos);
-        context.put("eos_token", eos);
-        return template.render(context).text();
+        return new AssistantSpans(this, messages, extra, rendered).find();
     }
 
     /**
      * Renders a conversation for training.
      *
-     * @throws IllegalArgumentException if there is no assistant turn, or the template does not let turns be told apart
+     * @throws IllegalArgumentException if the template refuses the messages, there is no assistant turn, or one cannot
+     *     be found in the text: a guessed mask would train on the wrong tokens
      */
-    public Conversation training(List<Message> messages) {
-        String text = render(messages, false);
-        List<Span> spans = new ArrayList<>();
-        for (int i = 0; i < messages.size(); i++) {
-            if (!messages.get(i).role().equals("assistant")) {
-                continue;
-            }
-            String prompt = render(messages.subList(0, i), true);
-            String through = render(messages.subList(0, i + 1), false);
-            if (!through.startsWith(prompt) || !text.startsWith(through)) {
-                throw new IllegalArgumentException("the chat template renders turn " + (i + 1)
-                        + " of the conversation in another way once more turns follow; its loss mask cannot be found");
-            }
-            // the line break behind the end-of-turn token belongs to the next turn
-            int end = through.length();
-            while (end > prompt.length() && Character.isWhitespace(through.charAt(end - 1))) {
-                end--;
-            }
-            spans.add(new Span(prompt.length(), end));
+    public RenderedChat training(List<Message> messages) {
+        RenderedChat chat;
+        try {
+            chat = render(messages, Map.of(), false);
+        } catch (TemplateException e) {
+            // for the reader of a data set it is the row that is wrong
+            throw new IllegalArgumentException(e.getMessage(), e);
         }
-        if (spans.isEmpty()) {
+        if (!chat.unlocated().isEmpty()) {
+            throw new IllegalArgumentException(
+                    "the chat template shows turn " + (chat.unlocated().getFirst() + 1)
+                            + " of the conversation in a way that cannot be followed; its loss mask is unknown."
+                            + " Mark the assistant's part by {% generation %} in the template");
+        }
+        if (chat.assistantSpans().isEmpty()) {
             throw new IllegalArgumentException("the conversation has no assistant turn to learn from");
         }
-        return new Conversation(text, spans);
+        return chat;
+    }
+
+    Rendered rendered(List<Message> messages, Map<String, ?> extra, boolean addGenerationPrompt) {
+        Map<String, @Nullable Object> context = new LinkedHashMap<>();
+        context.put("messages", messages.stream().map(Message::fields).toList());
+        context.put("add_generation_prompt", addGenerationPrompt);
+        context.put("tools", null);
+        context.put("documents", null);
+        if (!bos.isEmpty()) {
+            context.put("bos_token", bos);
+        }
+        if (!eos.isEmpty()) {
+            context.put("eos_token", eos);
+        }
+        context.putAll(extra);
+        return template.render(context);
     }
 }

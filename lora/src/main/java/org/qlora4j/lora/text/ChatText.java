@@ -14,6 +14,7 @@ import java.util.Set;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.ModelSource;
+import org.qlora4j.lora.text.jinja.Span;
 import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.nf4.file.Gguf;
 
@@ -128,11 +129,11 @@ public final class ChatText implements AutoCloseable {
      * them.
      */
     public Batch.Row trainingRow(ChatTemplate chat, List<Message> messages) {
-        ChatTemplate.Conversation conversation = chat.training(messages);
+        RenderedChat conversation = chat.training(messages);
         Encoding encoding = tokenizer.encodeWithOffsets(conversation.text());
         int[] labels = new int[encoding.size()];
         java.util.Arrays.fill(labels, Batch.IGNORED);
-        for (ChatTemplate.Span span : conversation.assistant()) {
+        for (Span span : conversation.assistantSpans()) {
             for (int i = 0; i < labels.length; i++) {
                 if (encoding.starts()[i] >= span.start()
                         && encoding.ends()[i] <= span.end()

@@ -93,8 +93,7 @@ final class Arithmetic {
         List<Object> items = Types.sequence(sequence);
         List<Object> repeated = new ArrayList<>();
         if (items != null && !items.isEmpty()) {
-            session.list(
-                    Math.multiplyHigh(items.size(), times) != 0 ? Long.MAX_VALUE : Math.max(items.size() * times, 0));
+            session.list(Session.product(items.size(), times));
             for (long i = 0; i < times; i++) {
                 repeated.addAll(items);
             }

@@ -43,6 +43,7 @@ final class BraceFormat {
         int at = 0;
         while (at < value.length()) {
             char c = value.charAt(at);
+            session.steps(1 + (format.runs().size() >> 4));
             boolean doubled = at + 1 < value.length() && value.charAt(at + 1) == c;
             if (c != '{' && c != '}') {
                 int next = at + 1;
@@ -126,7 +127,7 @@ final class BraceFormat {
             if (key.isEmpty() || !attribute && next == name.length()) {
                 throw PyError.value("Empty attribute in format string");
             }
-            value = attribute ? Members.attribute(value, key) : Members.item(value, key(key));
+            value = attribute ? Members.attribute(value, key) : Members.item(session, value, key(key));
             end = attribute ? next : next + 1;
         }
         return value;

@@ -1,6 +1,7 @@
 package org.qlora4j.lora.text.jinja;
 
 import java.math.BigInteger;
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -13,6 +14,12 @@ final class ContainerMethods {
             case DictValue dict -> dict(dict, name);
             case ListValue list -> sequence(list.items(), name, "list");
             case TupleValue tuple -> sequence(tuple.items(), name, "tuple");
+            case RangeValue range
+            when name.equals("count") || name.equals("index") -> {
+                List<Object> items = new ArrayList<>();
+                range.iterator().forEachRemaining(items::add);
+                yield sequence(items, name, "range");
+            }
             case Cycler cycler -> cycler.method(name);
             case Double number -> number(number, name);
             case Long number -> integer(BigInteger.valueOf(number), name);

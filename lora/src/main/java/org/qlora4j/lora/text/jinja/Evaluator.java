@@ -48,7 +48,7 @@ final class Evaluator {
             }
             case Expr.Conditional conditional -> conditional(conditional, scope);
             case Expr.Attribute attribute -> Members.attribute(evaluate(attribute.object(), scope), attribute.name());
-            case Expr.Item item -> Members.item(evaluate(item.object(), scope), evaluate(item.key(), scope));
+            case Expr.Item item -> Members.item(session, evaluate(item.object(), scope), evaluate(item.key(), scope));
             case Expr.Slice slice ->
                 session.made(Members.slice(
                         session,

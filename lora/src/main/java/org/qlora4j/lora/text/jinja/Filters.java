@@ -40,7 +40,7 @@ final class Filters {
                             : "No filter named '" + name + "'.");
         }
         if (input instanceof Text text) {
-            session.scan(text.size());
+            session.scan(text);
         }
         session.enter();
         Object result = session.made(filter.apply(session, input, arguments));

@@ -45,7 +45,7 @@ final class Getter {
         session.steps(1 + parts.size());
         Object value = item;
         for (Object part : parts) {
-            value = Members.item(value, part);
+            value = Members.item(session, value, part);
             if (otherwise != None.NONE && value instanceof Undefined) {
                 value = otherwise;
             }

@@ -19,10 +19,6 @@ final class Lexer {
             Pattern.compile("\\{%[-+]?\\s*endraw\\s*[-+]?%}", Pattern.UNICODE_CHARACTER_CLASS);
     private static final Pattern COMMENT_END = Pattern.compile("[-+]?#}");
     private static final Pattern NAME = Pattern.compile("[\\w\\d]+", Pattern.UNICODE_CHARACTER_CLASS);
-    private static final Pattern FLOAT = Pattern.compile(
-            "(?:\\d++_)*+\\d++(?:(?:\\.(?:\\d++_)*+\\d++)?[eE][+-]?(?:\\d++_)*+\\d++|\\.(?:\\d++_)*+\\d++)");
-    private static final Pattern INTEGER = Pattern.compile(
-            "0[bB](?:_?[01])++|0[oO](?:_?[0-7])++|0[xX](?:_?[\\da-fA-F])++|[1-9](?:_?\\d)*+|0(?:_?0)*+");
     private static final Pattern OPERATOR = Pattern.compile("//|\\*\\*|==|!=|>=|<=|[-+/*%~\\[\\](){}><=.:|,;]");
 
     private final String source;
@@ -90,11 +86,13 @@ final class Lexer {
                 kept--;
             }
         } else if (strip != '+' && !print) {
-            int lineStart = source.lastIndexOf('\n', end - 1) + 1;
+            int lineStart = end;
+            while (lineStart > at && source.charAt(lineStart - 1) != '\n') {
+                lineStart--;
+            }
             boolean fromLineStart = lineStart > at || lineStarting;
-            int start = Math.max(lineStart, at);
-            if (fromLineStart && source.substring(start, end).codePoints().allMatch(Characters::isSpace)) {
-                kept = start;
+            if (fromLineStart && source.substring(lineStart, end).codePoints().allMatch(Characters::isSpace)) {
+                kept = lineStart;
             }
         }
         data(at, kept);
@@ -166,8 +164,8 @@ final class Lexer {
             string(c);
             return;
         }
-        boolean afterDot = at > 0 && source.charAt(at - 1) == '.';
-        if (!afterDot && match(FLOAT, Token.Kind.FLOAT) || match(INTEGER, Token.Kind.INTEGER)) {
+        if (c >= '0' && c <= '9') {
+            number();
             return;
         }
         if (match(NAME, Token.Kind.NAME)) {
@@ -180,6 +178,15 @@ final class Lexer {
             throw fail("unexpected char '" + Character.toString(source.codePointAt(at)) + "' at " + at);
         }
         balance(tokens.getLast().value().charAt(0));
+    }
+
+    private void number() {
+        boolean afterDot = at > 0 && source.charAt(at - 1) == '.';
+        int end = afterDot ? at : NumberScanner.endOfFloat(source, at);
+        Token.Kind kind = end > at ? Token.Kind.FLOAT : Token.Kind.INTEGER;
+        end = end > at ? end : NumberScanner.endOfInteger(source, at);
+        tokens.add(new Token(kind, source.substring(at, end), line));
+        advance(end);
     }
 
     private boolean match(Pattern pattern, Token.Kind kind) {

@@ -29,7 +29,10 @@ final class Members {
     }
 
     /** {@code object[key]}: item first, then attribute. */
-    static Object item(Object object, Object key) {
+    static Object item(Session session, Object object, Object key) {
+        if (object instanceof Text text) {
+            session.scan(text);
+        }
         if (object instanceof Undefined undefined) {
             throw undefined.error();
         }
@@ -128,6 +131,7 @@ final class Members {
         long from = start == None.NONE ? (by > 0 ? 0 : length - 1L) : bound(Numbers.index(start), length, by);
         long to = stop == None.NONE ? (by > 0 ? length : -1) : bound(Numbers.index(stop), length, by);
         if (object instanceof Text text) {
+            session.scan(text);
             return text(session, text, from, to, by);
         }
         // a step beyond the length would overflow the counter, and takes one item at most anyway
@@ -154,16 +158,12 @@ final class Members {
                     ? Text.EMPTY.withMarkup(text.markup())
                     : text.substring(text.offset((int) from), text.offset((int) to));
         }
-        int length = text.length();
-        session.list(length);
-        int[] offsets = new int[length + 1];
-        for (int i = 0; i < length; i++) {
-            offsets[i + 1] = text.value().offsetByCodePoints(offsets[i], 1);
-        }
+        List<Object> characters = Types.list(session, text);
+        int length = characters.size();
         long stride = Math.max(Math.min(by, length + 1L), -length - 1L);
         TextBuilder chosen = new TextBuilder(session);
         for (long i = from; by > 0 ? i < to : i > to; i += stride) {
-            chosen.append(text.substring(offsets[(int) i], offsets[(int) i + 1]));
+            chosen.append((Text) characters.get((int) i));
         }
         return chosen.toText().withMarkup(text.markup());
     }

@@ -66,7 +66,7 @@ final class Printf {
     }
 
     private Text directive() {
-        session.steps(1);
+        session.steps(1 + (format.runs().size() >> 4));
         char c = next();
         Object keyed = null;
         if (c == '(') {

@@ -4,6 +4,9 @@ import java.time.Clock;
 
 /** One rendering: what it may still use, the clock it sees and the line it is at. */
 final class Session {
+    /** More than any limit may be, and far from overflow. */
+    private static final long HUGE = 1L << 60;
+
     private final Limits limits;
     private final Clock clock;
     private long steps;
@@ -30,7 +33,7 @@ final class Session {
     }
 
     void steps(long count) {
-        steps += count;
+        steps += Math.min(count, HUGE);
         if (steps > limits.maxSteps()) {
             throw PyError.limit("more than " + limits.maxSteps() + " steps; does the template loop without end?");
         }
@@ -39,6 +42,11 @@ final class Session {
     /** Work that runs through {@code chars} characters; 64 of them are about as long as one node. */
     void scan(long chars) {
         steps(1 + (chars >> 6));
+    }
+
+    /** Work that runs through a text and its tags. */
+    void scan(Text text) {
+        steps(1 + (text.size() >> 6) + (text.runs().size() >> 4));
     }
 
     /** To be asked before a string of this length is made. */
@@ -50,7 +58,7 @@ final class Session {
 
     /** To be told of chars that are being made. */
     void allocate(long chars) {
-        allocated += chars;
+        allocated += Math.min(chars, HUGE);
         if (allocated > limits.maxAllocated()) {
             throw PyError.limit("more than " + limits.maxAllocated() + " chars made in all");
         }
@@ -72,6 +80,11 @@ final class Session {
             default -> allocate(1);
         }
         return value;
+    }
+
+    /** How much {@code times} pieces of a size are; no more than {@link #HUGE} if they are many. */
+    static long product(int size, long times) {
+        return times > HUGE / Math.max(1, size) ? HUGE : size * times;
     }
 
     void enter() {

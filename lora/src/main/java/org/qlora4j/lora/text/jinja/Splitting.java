@@ -45,7 +45,7 @@ final class Splitting {
     }
 
     private static Text part(Session session, Text text, int start, int end) {
-        session.steps(1);
+        session.steps(1 + (text.runs().size() >> 4));
         session.allocate(8);
         return text.substring(start, end);
     }

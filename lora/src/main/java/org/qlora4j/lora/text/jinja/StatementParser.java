@@ -16,18 +16,23 @@ final class StatementParser {
     /** Loops around the place where the parser is, within the innermost macro: break may leave these. */
     private int loops;
 
+    private boolean marksGeneration;
+
     private StatementParser(TokenStream stream) {
         this.stream = stream;
         this.expressions = new ExpressionParser(stream);
     }
 
-    static List<Stmt> parse(String source) {
+    /** A parsed template. */
+    record Result(List<Stmt> statements, boolean marksGeneration) {}
+
+    static Result parse(String source) {
         StatementParser parser = new StatementParser(new TokenStream(Lexer.tokens(source)));
         List<Stmt> statements = parser.statements();
         if (!parser.stream.is(Token.Kind.END)) {
             throw parser.stream.fail("unexpected " + parser.stream.peek().describe());
         }
-        return statements;
+        return new Result(statements, parser.marksGeneration);
     }
 
     /**
@@ -100,8 +105,12 @@ final class StatementParser {
             case "with" -> List.of(with(line));
             case "macro" -> List.of(macro(line));
             case "call" -> List.of(callBlock(line));
-            case "filter" -> List.of(new Stmt.FilterBlock(line, expressions.filterChain(true), body("endfilter")));
-            case "generation" -> List.of(new Stmt.Generation(line, separateBody("endgeneration")));
+            case "filter" ->
+                List.of(new Stmt.FilterBlock(line, expressions.operands().filterChain(true), body("endfilter")));
+            case "generation" -> {
+                marksGeneration = true;
+                yield List.of(new Stmt.Generation(line, separateBody("endgeneration")));
+            }
             case "block" -> List.of(block(line));
             case "print" -> prints(line);
             case "break", "continue" -> {
@@ -119,7 +128,7 @@ final class StatementParser {
         if (stream.skipOperator("=")) {
             return new Stmt.Assign(line, target, expressions.tuple(true, false, null));
         }
-        List<Expr.FilterCall> filters = expressions.filterChain(false);
+        List<Expr.FilterCall> filters = expressions.operands().filterChain(false);
         return new Stmt.AssignBlock(line, target, filters, body("endset"));
     }
 
@@ -185,12 +194,12 @@ final class StatementParser {
     private Stmt macro(int line) {
         String name = stream.expectName();
         Set<String> names = new HashSet<>();
-        Set<String> outer = expressions.collectNames(names);
+        Set<String> outer = expressions.operands().collectNames(names);
         List<String> parameters = new ArrayList<>();
         List<Expr> defaults = new ArrayList<>();
         parameters(parameters, defaults);
         List<Stmt> body = separateBody("endmacro");
-        expressions.collectNames(outer);
+        expressions.operands().collectNames(outer);
         outer.addAll(names);
         return new Stmt.MacroDefinition(line, signature(name, parameters, defaults, names), body);
     }
@@ -205,9 +214,9 @@ final class StatementParser {
         if (!(expressions.parse() instanceof Expr.Call call)) {
             throw stream.fail("expected call");
         }
-        Set<String> outer = expressions.collectNames(names);
+        Set<String> outer = expressions.operands().collectNames(names);
         List<Stmt> body = separateBody("endcall");
-        expressions.collectNames(outer);
+        expressions.operands().collectNames(outer);
         outer.addAll(names);
         return new Stmt.CallBlock(line, call, signature("", parameters, defaults, names), body);
     }

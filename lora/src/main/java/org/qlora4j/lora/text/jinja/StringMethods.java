@@ -62,7 +62,7 @@ final class StringMethods {
     }
 
     static Object call(Session session, Text text, String name, Arguments arguments) {
-        session.scan(text.size());
+        session.scan(text);
         return switch (name) {
             case "strip", "lstrip", "rstrip" -> strip(text, name, arguments);
             case "split", "rsplit" -> {
@@ -228,7 +228,7 @@ final class StringMethods {
         // an empty string is found before every character and at the end
         int next = left == 0 ? -1 : Search.indexOf(text.value(), old.value(), 0);
         while (next >= 0 && left-- > 0) {
-            session.steps(1);
+            session.steps(1 + (text.runs().size() >> 4));
             out.append(text.substring(at, next)).append(replacement);
             at = next + old.size();
             int from = at;
@@ -290,9 +290,8 @@ final class StringMethods {
     private static Text expandTabs(Session session, Text text, long tabSize) {
         TextBuilder out = new TextBuilder(session);
         long column = 0;
-        for (int next, at = 0; at < text.size(); at = next) {
-            next = text.value().offsetByCodePoints(at, 1);
-            Text one = text.substring(at, next);
+        for (CharacterIterator characters = new CharacterIterator(text); characters.hasNext(); ) {
+            Text one = characters.next();
             if (one.value().equals("\t")) {
                 long spaces = tabSize > 0 ? tabSize - column % tabSize : 0;
                 out.repeat(Text.of(" "), spaces);

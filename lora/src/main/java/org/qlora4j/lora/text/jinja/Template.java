@@ -23,9 +23,16 @@ public final class Template {
     private static final int MAX_SOURCE = 1 << 20;
 
     private final List<Stmt> statements;
+    private final boolean marksGeneration;
 
-    private Template(List<Stmt> statements) {
-        this.statements = statements;
+    private Template(StatementParser.Result parsed) {
+        this.statements = parsed.statements();
+        this.marksGeneration = parsed.marksGeneration();
+    }
+
+    /** Whether there is a {@code {% generation %}} block in it. */
+    public boolean marksGeneration() {
+        return marksGeneration;
     }
 
     /**
@@ -45,6 +52,8 @@ public final class Template {
             return new Template(StatementParser.parse(source));
         } catch (PyError e) {
             throw new TemplateException(e.type(), e.reason(), 1, e);
+        } catch (StackOverflowError e) {
+            throw new TemplateException("LimitError", "nested too deeply for this thread's stack", 1, e);
         }
     }
 

@@ -21,6 +21,9 @@ final class Tests {
             throw new PyError("TemplateRuntimeError", "No test named '" + name + "'.");
         }
         session.steps(1);
+        if (value instanceof Text text) {
+            session.scan(text);
+        }
         return test.passes(session, value, arguments);
     }
 

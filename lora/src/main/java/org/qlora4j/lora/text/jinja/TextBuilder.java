@@ -41,8 +41,7 @@ final class TextBuilder {
     }
 
     TextBuilder repeat(Text text, long times) {
-        session.string(
-                Math.multiplyHigh(text.size(), times) != 0 ? Long.MAX_VALUE : value.length() + text.size() * times);
+        session.string(Session.product(text.size(), times) + value.length());
         session.steps(text.isEmpty() ? 0 : times);
         for (long i = 0; i < times && !text.isEmpty(); i++) {
             append(text);

@@ -5,7 +5,6 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Iterator;
 import java.util.List;
-import java.util.NoSuchElementException;
 import org.jspecify.annotations.Nullable;
 
 /** What Python's protocols say of a value: its type's name, truth, length and iteration. */
@@ -83,7 +82,7 @@ final class Types {
 
     private static @Nullable Iterator<Object> iteratorOrNull(Object value) {
         return switch (value) {
-            case Text text -> characters(text);
+            case Text text -> new CharacterIterator(text);
             case ListValue list -> list.items().iterator();
             case TupleValue tuple -> tuple.items().iterator();
             case DictValue dict -> dict.keys().iterator();
@@ -92,27 +91,6 @@ final class Types {
             case LazyValue lazy -> lazy.items();
             case Undefined ignored -> Collections.emptyIterator();
             default -> null;
-        };
-    }
-
-    private static Iterator<Object> characters(Text text) {
-        return new Iterator<>() {
-            private int at;
-
-            @Override
-            public boolean hasNext() {
-                return at < text.size();
-            }
-
-            @Override
-            public Object next() {
-                if (!hasNext()) {
-                    throw new NoSuchElementException();
-                }
-                int start = at;
-                at = text.value().offsetByCodePoints(at, 1);
-                return text.substring(start, at).withMarkup(false);
-            }
         };
     }
 
