@@ -1,6 +1,5 @@
 package org.qlora4j.bindings;
 
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 
 /**
@@ -16,13 +15,4 @@ public final class HostMemory {
 
     /** Address 0 to {@code Long.MAX_VALUE}; offsets into it are absolute addresses. */
     public static final MemorySegment ALL = MemorySegment.NULL.reinterpret(Long.MAX_VALUE);
-
-    /**
-     * The {@code bytes} bytes at {@code address} as a segment that is valid as long as {@code arena}.
-     *
-     * @throws IndexOutOfBoundsException if address or bytes is negative
-     */
-    public static MemorySegment at(long address, long bytes, Arena arena) {
-        return ALL.asSlice(address, bytes).reinterpret(arena, null);
-    }
 }

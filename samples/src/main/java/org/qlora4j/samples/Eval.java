@@ -8,7 +8,6 @@ import java.util.Locale;
 import java.util.Set;
 import org.qlora4j.lora.data.DatasetReader;
 import org.qlora4j.lora.data.DatasetSpec;
-import org.qlora4j.lora.data.Names;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.nf4.file.AtomicFile;
 
@@ -23,18 +22,9 @@ final class Eval {
         if (!a.has("val_dataset")) {
             throw new UserException("--val_dataset is missing: a .jsonl file");
         }
-        Path samples = Path.of(System.getProperty("qlora4j.root", "."), "samples", "data");
-        List<DatasetSpec> specs = a.list("val_dataset").stream()
-                .map(s -> DatasetSpec.parse(s, samples))
-                .toList();
+        List<DatasetSpec> specs = Session.datasets(a, "val_dataset");
         try (Session session = Session.open(a, 0)) {
-            DatasetReader reader = new DatasetReader(
-                    session.text(),
-                    session.text().chatTemplate(),
-                    a.has("system") ? a.text("system", "") : null,
-                    Names.of("model_name", a.list("model_name")),
-                    Names.of("model_author", a.list("model_author")),
-                    session.model().config().vocabSize());
+            DatasetReader reader = session.reader(a);
             StringBuilder out = new StringBuilder();
             double total = 0;
             long tokens = 0;

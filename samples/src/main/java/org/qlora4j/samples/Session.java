@@ -10,6 +10,9 @@ import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.LoraConfig;
+import org.qlora4j.lora.data.DatasetReader;
+import org.qlora4j.lora.data.DatasetSpec;
+import org.qlora4j.lora.data.Names;
 import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Quantization;
@@ -74,28 +77,13 @@ final class Session implements AutoCloseable {
             ChatText text = ChatText.load(textPath);
             LoraAdapter adapter = null;
             if (adapterPath != null && adapterConfig != null) {
-                adapter = AdapterFiles.load(model, withDropout(adapterConfig, dropout), adapterPath);
+                adapter = AdapterFiles.load(model, adapterConfig.withDropout(dropout), adapterPath);
             }
             return new Session(device, path, model, text, adapter);
         } catch (RuntimeException | Error e) {
             device.close();
             throw e;
         }
-    }
-
-    private static LoraConfig withDropout(LoraConfig c, double dropout) {
-        return new LoraConfig(
-                c.r(),
-                c.loraAlpha(),
-                dropout,
-                c.targetModules(),
-                c.excludeModules(),
-                c.useRslora(),
-                c.rankPattern(),
-                c.alphaPattern(),
-                c.layersToTransform(),
-                c.modulesToSave(),
-                c.initWeights());
     }
 
     /**
@@ -183,8 +171,23 @@ final class Session implements AutoCloseable {
         }
     }
 
-    Device device() {
-        return device;
+    /** Reads rows for this model, with the options {@code system}, {@code model_name} and {@code model_author}. */
+    DatasetReader reader(Arguments a) {
+        return new DatasetReader(
+                text,
+                text.chatTemplate(),
+                a.has("system") ? a.text("system", "") : null,
+                Names.of("model_name", a.list("model_name")),
+                Names.of("model_author", a.list("model_author")),
+                model.config().vocabSize());
+    }
+
+    /** The data sets an option names. */
+    static List<DatasetSpec> datasets(Arguments a, String option) {
+        Path samples = Path.of(System.getProperty("qlora4j.root", "."), "samples", "data");
+        return a.list(option).stream()
+                .map(entry -> DatasetSpec.parse(entry, samples))
+                .toList();
     }
 
     Path modelPath() {

@@ -9,20 +9,18 @@ import java.time.LocalDateTime;
 import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
 import java.util.HashSet;
-import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.Set;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.LoraConfig;
+import org.qlora4j.lora.adapter.LoraJson;
 import org.qlora4j.lora.adapter.ModuleSelector;
 import org.qlora4j.lora.data.DatasetReader;
 import org.qlora4j.lora.data.DatasetSpec;
-import org.qlora4j.lora.data.Names;
 import org.qlora4j.lora.data.Permutation;
 import org.qlora4j.lora.generate.Generator;
 import org.qlora4j.lora.generate.Sampling;
@@ -106,21 +104,12 @@ final class Sft {
         }
         LoraConfig lora = lora(a);
         TrainingConfig config = config(a);
-        List<DatasetSpec> train = specs(a, "dataset");
-        List<DatasetSpec> validation = specs(a, "val_dataset");
-        Names name = Names.of("model_name", a.list("model_name"));
-        Names author = Names.of("model_author", a.list("model_author"));
+        List<DatasetSpec> train = Session.datasets(a, "dataset");
+        List<DatasetSpec> validation = Session.datasets(a, "val_dataset");
         try (Session session = Session.open(a, lora.loraDropout())) {
             List<String> questions = a.list("ask");
             ask(session, questions, "before training");
-            int vocab = session.model().config().vocabSize();
-            DatasetReader reader = new DatasetReader(
-                    session.text(),
-                    session.text().chatTemplate(),
-                    a.has("system") ? a.text("system", "") : null,
-                    name,
-                    author,
-                    vocab);
+            DatasetReader reader = session.reader(a);
             boolean shuffle = a.bool("dataset_shuffle", true);
             List<Batch.Row> rows = read(reader, train, shuffle, config.seed(), a);
             List<Batch.Row> evalRows = read(reader, validation, false, config.seed(), a);
@@ -219,15 +208,6 @@ final class Sft {
     static void show(String piece) {
         System.out.print(piece);
         System.out.flush();
-    }
-
-    private static List<DatasetSpec> specs(Arguments a, String option) {
-        Path samples = Path.of(System.getProperty("qlora4j.root", "."), "samples", "data");
-        List<DatasetSpec> specs = new ArrayList<>();
-        for (String entry : a.list(option)) {
-            specs.add(DatasetSpec.parse(entry, samples));
-        }
-        return specs;
     }
 
     /** Reads all sets; rows that are too long are dropped or cut, and counted. */
@@ -383,9 +363,9 @@ final class Sft {
                 targets,
                 exclude(a),
                 a.bool("use_rslora", false),
-                integers(a.json("rank_pattern")),
-                numbers(a.json("alpha_pattern")),
-                layers(a.json("layers_to_transform")),
+                LoraJson.ranks(a.json("rank_pattern")),
+                LoraJson.alphas(a.json("alpha_pattern")),
+                LoraJson.layers(a.json("layers_to_transform")),
                 new LinkedHashSet<>(a.list("modules_to_save")),
                 initWeights);
     }
@@ -405,29 +385,5 @@ final class Sft {
             return new ModuleSelector.Names(names);
         }
         return new ModuleSelector.Names(new LinkedHashSet<>(words));
-    }
-
-    private static Map<String, Integer> integers(JsonNode json) {
-        Map<String, Integer> map = new LinkedHashMap<>();
-        json.properties().forEach(e -> map.put(e.getKey(), e.getValue().asInt()));
-        return map;
-    }
-
-    private static Map<String, Double> numbers(JsonNode json) {
-        Map<String, Double> map = new LinkedHashMap<>();
-        json.properties().forEach(e -> map.put(e.getKey(), e.getValue().asDouble()));
-        return map;
-    }
-
-    private static @Nullable List<Integer> layers(JsonNode json) {
-        if (json.isMissingNode()) {
-            return null;
-        }
-        List<Integer> list = new ArrayList<>();
-        if (json.isIntegralNumber()) {
-            list.add(json.intValue());
-        }
-        json.forEach(n -> list.add(n.asInt()));
-        return list;
     }
 }

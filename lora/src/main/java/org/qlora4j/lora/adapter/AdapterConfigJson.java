@@ -5,8 +5,6 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -68,9 +66,9 @@ final class AdapterConfigJson {
                     targets,
                     selector(file, json.path("exclude_modules")),
                     json.path("use_rslora").booleanValue(),
-                    integers(json.path("rank_pattern")),
-                    numbers(json.path("alpha_pattern")),
-                    layers(file, json.path("layers_to_transform")),
+                    LoraJson.ranks(json.path("rank_pattern")),
+                    LoraJson.alphas(json.path("alpha_pattern")),
+                    LoraJson.layers(json.path("layers_to_transform")),
                     strings(file, json.path("modules_to_save")),
                     LoraConfig.InitWeights.TRUE);
         } catch (IllegalArgumentException e) {
@@ -102,36 +100,6 @@ final class AdapterConfigJson {
             set.add(n.textValue());
         }
         return set;
-    }
-
-    private static Map<String, Integer> integers(JsonNode node) {
-        Map<String, Integer> map = new LinkedHashMap<>();
-        node.properties().forEach(e -> map.put(e.getKey(), e.getValue().intValue()));
-        return map;
-    }
-
-    private static Map<String, Double> numbers(JsonNode node) {
-        Map<String, Double> map = new LinkedHashMap<>();
-        node.properties().forEach(e -> map.put(e.getKey(), e.getValue().doubleValue()));
-        return map;
-    }
-
-    private static @Nullable List<Integer> layers(Path file, JsonNode node) {
-        if (node.isMissingNode() || node.isNull()) {
-            return null;
-        }
-        if (node.isIntegralNumber()) {
-            return List.of(node.intValue());
-        }
-        List<Integer> list = new ArrayList<>();
-        for (JsonNode n : node) {
-            if (!n.isIntegralNumber()) {
-                throw new ModelFormatException(
-                        file, "layers_to_transform must be an integer or a list of them, found " + node);
-            }
-            list.add(n.intValue());
-        }
-        return list;
     }
 
     /** All keys PEFT 0.21 writes, sorted; options that do not exist here have PEFT's defaults. */

@@ -15,7 +15,6 @@ import java.util.TreeMap;
 import java.util.TreeSet;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Transformer;
-import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.nf4.file.ModelFormatException;
 import org.qlora4j.nf4.file.Safetensors;
@@ -115,20 +114,20 @@ public final class AdapterFiles {
      * @param baseModel goes to base_model_name_or_path
      */
     public static void save(LoraAdapter adapter, String baseModel, Path folder) {
-        Device device = adapter.model().device();
+        TrainableParameters trained = adapter.parameters();
         Map<String, Parameter> parameters = new TreeMap<>(adapter.byName());
         List<TensorSpec> specs = new ArrayList<>();
         parameters.forEach((name, p) -> specs.add(
                 TensorSpec.of(name, DType.F32, p.value().rows(), p.value().cols())));
         Path weights = folder.resolve(WEIGHTS);
         SafetensorsWriter.write(weights, specs, (spec, sink) -> {
-            float[] values = values(device, parameter(parameters, spec.name()));
+            float[] values = trained.download(parameter(parameters, spec.name()));
             sink.writeFloats(values, 0, values.length);
         });
         AtomicFile.writeString(folder.resolve(CONFIG), json(adapter, baseModel));
         try (Safetensors file = Safetensors.open(weights)) {
             for (Parameter p : parameters.values()) {
-                float[] expected = values(device, p);
+                float[] expected = trained.download(p);
                 float[] found = new float[expected.length];
                 file.readFloats(file.get(p.name()), 0, found.length, found, 0);
                 if (!Arrays.equals(expected, found)) {
@@ -145,12 +144,6 @@ public final class AdapterFiles {
             throw new AssertionError("no parameter " + name);
         }
         return p;
-    }
-
-    private static float[] values(Device device, Parameter p) {
-        float[] values = new float[(int) p.value().numel()];
-        device.download(p.value(), values, 0);
-        return values;
     }
 
     private static String json(LoraAdapter adapter, String baseModel) {

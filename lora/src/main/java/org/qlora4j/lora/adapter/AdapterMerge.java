@@ -11,7 +11,6 @@ import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.model.Linear;
 import org.qlora4j.lora.model.LoraWeights;
 import org.qlora4j.lora.model.ModelSource;
-import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.nf4.file.SafetensorsWriter;
 import org.qlora4j.nf4.file.ShardedWriter;
@@ -78,7 +77,7 @@ public final class AdapterMerge {
     }
 
     private static Map<String, Change> changes(LoraAdapter adapter) {
-        Device device = adapter.model().device();
+        TrainableParameters parameters = adapter.parameters();
         Map<String, Change> changes = new LinkedHashMap<>();
         for (Linear linear : adapter.model().linears()) {
             LoraWeights lora = linear.lora();
@@ -87,24 +86,18 @@ public final class AdapterMerge {
                 changes.put(
                         linear.name() + ".weight",
                         new Change(
-                                values(device, lora.a()),
-                                values(device, lora.b()),
+                                parameters.download(lora.a()),
+                                parameters.download(lora.b()),
                                 lora.rank(),
                                 (float) lora.scale(),
                                 null));
             } else if (trained != null) {
                 changes.put(
                         linear.name() + ".weight",
-                        new Change(new float[0], new float[0], 0, 0, values(device, trained)));
+                        new Change(new float[0], new float[0], 0, 0, parameters.download(trained)));
             }
         }
         return changes;
-    }
-
-    private static float[] values(Device device, Parameter p) {
-        float[] values = new float[(int) p.value().numel()];
-        device.download(p.value(), values, 0);
-        return values;
     }
 
     private static void write(ModelSource source, TensorSpec spec, @Nullable Change change, TensorSink sink)

@@ -15,7 +15,6 @@ import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.tensor.Parameter;
 import org.qlora4j.nf4.tensor.Tensor;
-import org.qlora4j.nf4.weight.Weight;
 
 /**
  * The trained part of a model: LoRA pairs on its linear layers, and layers that are trained whole. Owns its parameters.
@@ -198,17 +197,6 @@ public final class LoraAdapter implements AutoCloseable {
         Map<String, Parameter> map = new LinkedHashMap<>();
         parameters.parameters().forEach(p -> map.put(p.name(), p));
         return map;
-    }
-
-    /** Values of a frozen weight in fp32, for merging. */
-    static float[] values(Device device, Weight weight) {
-        try (var scope = device.newScope()) {
-            Tensor t = scope.newTensor(weight.rows(), weight.cols());
-            device.ops().dequantize(t, weight);
-            float[] values = new float[Math.toIntExact(t.numel())];
-            device.download(t, values, 0);
-            return values;
-        }
     }
 
     /** Detaches from the model and frees the parameters. */

@@ -90,6 +90,22 @@ public record LoraConfig(
                 InitWeights.TRUE);
     }
 
+    /** The same with another dropout: 0 to use an adapter, the run's own to train it on. */
+    public LoraConfig withDropout(double dropout) {
+        return new LoraConfig(
+                r,
+                loraAlpha,
+                dropout,
+                targetModules,
+                excludeModules,
+                useRslora,
+                rankPattern,
+                alphaPattern,
+                layersToTransform,
+                modulesToSave,
+                initWeights);
+    }
+
     /** The rank of one module. */
     public int rank(String module) {
         Integer own = ModuleSelector.firstMatch(rankPattern, module);

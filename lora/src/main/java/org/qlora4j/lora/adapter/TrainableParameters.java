@@ -77,6 +77,13 @@ public final class TrainableParameters implements AutoCloseable {
         return parameters;
     }
 
+    /** A parameter's values on the host, in row order. */
+    float[] download(Parameter parameter) {
+        float[] host = new float[Math.toIntExact(parameter.value().numel())];
+        device.download(parameter.value(), host, 0);
+        return host;
+    }
+
     /** Number of trained values, without padding. */
     public long count() {
         return parameters.stream().mapToLong(p -> p.value().numel()).sum();

@@ -17,7 +17,6 @@ public final class Batch {
     private final int[] offsets;
     private final int[] labelRows;
     private final int[] labels;
-    private final int[] labelOffsets;
 
     /** One row: ids and labels, equally long. */
     public record Row(int[] ids, int[] labels) {
@@ -54,7 +53,6 @@ public final class Batch {
         offsets = new int[rows.size() + 1];
         labelRows = new int[labelled];
         labels = new int[labelled];
-        labelOffsets = new int[rows.size() + 1];
         int at = 0;
         int l = 0;
         for (int r = 0; r < rows.size(); r++) {
@@ -68,7 +66,6 @@ public final class Batch {
             }
             at += row.ids.length;
             offsets[r + 1] = at;
-            labelOffsets[r + 1] = l;
         }
     }
 
@@ -85,11 +82,6 @@ public final class Batch {
     /** Labels that count, in all rows. */
     public int labelTokens() {
         return labels.length;
-    }
-
-    /** Index of row r's first label among all labels; {@code labelOffset(rows())} is their number. */
-    public int labelOffset(int r) {
-        return labelOffsets[r];
     }
 
     int[] ids() {

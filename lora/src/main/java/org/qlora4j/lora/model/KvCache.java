@@ -34,15 +34,6 @@ public final class KvCache {
         return capacity;
     }
 
-    /** Forgets all tokens behind the first {@code tokens}. */
-    public void truncate(int tokens) {
-        if (tokens < 0 || tokens > length) {
-            throw new IllegalArgumentException("cannot keep " + tokens + " of " + length + " cached tokens");
-        }
-        length = tokens;
-        layers.forEach(layer -> layer.length = tokens);
-    }
-
     Layer layer(int i) {
         return layers.get(i);
     }

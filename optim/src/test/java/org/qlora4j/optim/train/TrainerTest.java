@@ -59,19 +59,7 @@ class TrainerTest {
     }
 
     private static LoraConfig lora() {
-        LoraConfig c = LoraConfig.allLinear(4, 16);
-        return new LoraConfig(
-                c.r(),
-                c.loraAlpha(),
-                0.1,
-                c.targetModules(),
-                null,
-                false,
-                c.rankPattern(),
-                c.alphaPattern(),
-                null,
-                c.modulesToSave(),
-                c.initWeights());
+        return LoraConfig.allLinear(4, 16).withDropout(0.1);
     }
 
     /** Rows whose second half is the first half reversed: learnable, and not by bigrams. */

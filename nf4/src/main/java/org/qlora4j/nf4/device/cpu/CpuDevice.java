@@ -11,7 +11,7 @@ import java.util.List;
 import java.util.Set;
 import org.qlora4j.bindings.OneDnn;
 import org.qlora4j.nf4.device.CheckedOps;
-import org.qlora4j.nf4.device.Device;
+import org.qlora4j.nf4.device.HostDevice;
 import org.qlora4j.nf4.device.HostScopes;
 import org.qlora4j.nf4.device.HostTransfers;
 import org.qlora4j.nf4.device.Ops;
@@ -21,7 +21,7 @@ import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.QuantType;
 
 /** The processor: fp32 by oneDNN and the Vector API, frozen weights in NF4, FP4, BF16, F16 or F32. */
-public final class CpuDevice implements Device {
+public final class CpuDevice implements HostDevice {
     private static final String NAME = "cpu";
 
     private final HostScopes scopes = new HostScopes(NAME, DType.F32);
@@ -112,41 +112,6 @@ public final class CpuDevice implements Device {
     @Override
     public long peakBytes() {
         return scopes.peakBytes();
-    }
-
-    @Override
-    public void upload(Tensor dst, float[] values, int offset) {
-        HostTransfers.upload(dst, values, offset);
-    }
-
-    @Override
-    public void upload(Tensor dst, double[] values, int offset) {
-        HostTransfers.upload(dst, values, offset);
-    }
-
-    @Override
-    public void upload(Tensor dst, int[] values, int offset) {
-        HostTransfers.upload(dst, values, offset);
-    }
-
-    @Override
-    public void upload(Tensor dst, byte[] values, int offset) {
-        HostTransfers.upload(dst, values, offset);
-    }
-
-    @Override
-    public void download(Tensor src, float[] values, int offset) {
-        HostTransfers.download(src, values, offset);
-    }
-
-    @Override
-    public void download(Tensor src, double[] values, int offset) {
-        HostTransfers.download(src, values, offset);
-    }
-
-    @Override
-    public void download(Tensor src, byte[] values, int offset) {
-        HostTransfers.download(src, values, offset);
     }
 
     @Override

@@ -362,9 +362,4 @@ final class VectorKernels implements Kernels {
         }
         scalar.adamW(p + 4L * i, g + 4L * i, m + 4L * i, v + 4L * i, f, n - i);
     }
-
-    /** For tests: the number of fp32 lanes. */
-    static int lanes() {
-        return L;
-    }
 }
