@@ -27,7 +27,7 @@ final class AttentionBlock {
         this.o = o;
     }
 
-    /** What backward needs; x is the input of the block, u… the low-rank inner products of the four layers. */
+    /** What backward needs; x is the input of the block, u… what the four layers keep. */
     record Saved(
             Tensor x,
             Tensor rstd,
@@ -38,10 +38,10 @@ final class AttentionBlock {
             Tensor heads,
             Tensor logSumExp,
             AttentionShape shape,
-            @Nullable Tensor uq,
-            @Nullable Tensor uk,
-            @Nullable Tensor uv,
-            @Nullable Tensor uo) {}
+            Linear.Saved uq,
+            Linear.Saved uk,
+            Linear.Saved uv,
+            Linear.Saved uo) {}
 
     /**
      * Forward.
@@ -60,9 +60,9 @@ final class AttentionBlock {
         Tensor queries = step.newTensor(n, q.out());
         Tensor keys = step.newTensor(n, k.out());
         Tensor values = step.newTensor(n, v.out());
-        Tensor uq = q.forward(queries, h, 0, step);
-        Tensor uk = k.forward(keys, h, 0, step);
-        Tensor uv = v.forward(values, h, 0, step);
+        Linear.Saved uq = q.forward(queries, h, 0, step);
+        Linear.Saved uk = k.forward(keys, h, 0, step);
+        Linear.Saved uv = v.forward(values, h, 0, step);
         rotary.apply(queries, sequences, false, step);
         rotary.apply(keys, sequences, false, step);
 
@@ -79,7 +79,7 @@ final class AttentionBlock {
         ops.attention(heads, logSumExp, queries, keys, values, shape);
 
         ops.copy(y, x);
-        Tensor uo = o.forward(y, heads, 1, step);
+        Linear.Saved uo = o.forward(y, heads, 1, step);
         return new Saved(x, rstd, h, queries, keys, values, heads, logSumExp, shape, uq, uk, uv, uo);
     }
 

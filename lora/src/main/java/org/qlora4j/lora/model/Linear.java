@@ -23,6 +23,15 @@ public final class Linear {
     private @Nullable LoraWeights lora;
     private @Nullable Parameter trained;
 
+    /**
+     * What backward needs of a forward pass beside the input.
+     *
+     * @param u drop(x)·Aᵀ [N, rank]; null without LoRA
+     */
+    record Saved(@Nullable Tensor u) {
+        static final Saved NOTHING = new Saved(null);
+    }
+
     Linear(String name, Weight weight, @Nullable Tensor bias) {
         this.name = name;
         this.frozen = weight;
@@ -87,33 +96,32 @@ public final class Linear {
      *
      * @param y [N, out]
      * @param x [N, in]
-     * @return u = drop(x)·Aᵀ [N, rank], which backward needs; null without LoRA
+     * @return what backward needs
      */
-    @Nullable
-    Tensor forward(Tensor y, Tensor x, double beta, Step step) {
+    Saved forward(Tensor y, Tensor x, double beta, Step step) {
         var ops = step.ops();
         ops.matmul(y, x, weight(), true, beta);
         if (bias != null) {
             ops.addBias(y, bias);
         }
         LoraWeights l = lora;
-        Tensor u = lowRankInput(x, step);
+        Saved saved = saved(x, step);
+        Tensor u = saved.u;
         if (l != null && u != null) {
             ops.matmul(y, u, false, l.b().value(), true, l.scale(), 1);
         }
-        return u;
+        return saved;
     }
 
-    /** u = drop(x)·Aᵀ alone, for a recomputed block whose output nobody needs; null without LoRA. */
-    @Nullable
-    Tensor lowRankInput(Tensor x, Step step) {
+    /** What backward needs, without the output: for a recomputed block whose output nobody needs. */
+    Saved saved(Tensor x, Step step) {
         LoraWeights l = lora;
         if (l == null) {
-            return null;
+            return Saved.NOTHING;
         }
         Tensor u = step.newTensor(x.rows(), l.rank());
         step.ops().matmul(u, droppedInput(x, l, step), false, l.a().value(), true, 1, 0);
-        return u;
+        return new Saved(u);
     }
 
     /**
@@ -122,9 +130,9 @@ public final class Linear {
      * @param dx [N, in]: {@code beta·dx + gradient}; null if nobody needs it
      * @param dy [N, out]
      * @param x the forward's input
-     * @param u what forward returned
+     * @param saved what forward returned
      */
-    void backward(@Nullable Tensor dx, double beta, Tensor dy, Tensor x, @Nullable Tensor u, Step step) {
+    void backward(@Nullable Tensor dx, double beta, Tensor dy, Tensor x, Saved saved, Step step) {
         var ops = step.ops();
         if (dx != null) {
             ops.matmul(dx, dy, weight(), false, beta);
@@ -134,6 +142,7 @@ public final class Linear {
             ops.matmul(t.gradient(), dy, true, x, false, 1, 1);
         }
         LoraWeights l = lora;
+        Tensor u = saved.u;
         if (l == null || u == null) {
             return;
         }

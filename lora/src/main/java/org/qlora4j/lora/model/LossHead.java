@@ -61,11 +61,11 @@ final class LossHead {
                 Step chunk = step.in(scope);
                 Tensor logits = chunk.newTensor(n, output.out());
                 Tensor part = h.rows(first, n);
-                Tensor u = output.forward(logits, part, 0, chunk);
+                Linear.Saved saved = output.forward(logits, part, 0, chunk);
                 ops.crossEntropy(
                         rowLosses.cols(first, n), logits, labels.cols(first, n), dh == null ? 0 : gradientScale);
                 if (dh != null) {
-                    output.backward(dh.rows(first, n), 0, logits, part, u, chunk);
+                    output.backward(dh.rows(first, n), 0, logits, part, saved, chunk);
                 }
             }
         }

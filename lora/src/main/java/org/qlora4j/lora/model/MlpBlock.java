@@ -30,9 +30,9 @@ final class MlpBlock {
             Tensor gate,
             Tensor up,
             Tensor product,
-            @Nullable Tensor uGate,
-            @Nullable Tensor uUp,
-            @Nullable Tensor uDown) {}
+            Linear.Saved uGate,
+            Linear.Saved uUp,
+            Linear.Saved uDown) {}
 
     /**
      * Forward.
@@ -50,17 +50,17 @@ final class MlpBlock {
 
         Tensor g = step.newTensor(n, gate.out());
         Tensor u = step.newTensor(n, up.out());
-        Tensor uGate = gate.forward(g, h, 0, step);
-        Tensor uUp = up.forward(u, h, 0, step);
+        Linear.Saved uGate = gate.forward(g, h, 0, step);
+        Linear.Saved uUp = up.forward(u, h, 0, step);
         Tensor product = step.newTensor(n, down.in());
         ops.swiGlu(product, g, u);
 
-        Tensor uDown;
+        Linear.Saved uDown;
         if (y != null) {
             ops.copy(y, x);
             uDown = down.forward(y, product, 1, step);
         } else {
-            uDown = down.lowRankInput(product, step);
+            uDown = down.saved(product, step);
         }
         return new Saved(x, rstd, h, g, u, product, uGate, uUp, uDown);
     }
