@@ -7,24 +7,18 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.LocalDateTime;
 import java.time.format.DateTimeFormatter;
-import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
-import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.adapter.LoraJson;
 import org.qlora4j.lora.adapter.ModuleSelector;
-import org.qlora4j.lora.data.DatasetReader;
-import org.qlora4j.lora.data.DatasetSpec;
-import org.qlora4j.lora.data.Permutation;
 import org.qlora4j.lora.generate.Generator;
 import org.qlora4j.lora.generate.Sampling;
-import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.text.Message;
 import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.optim.AdamW;
@@ -43,10 +37,8 @@ final class Sft {
 
     private static Set<String> options() {
         Set<String> names = new HashSet<>(Session.OPTIONS);
+        names.addAll(TrainingData.OPTIONS);
         names.addAll(Set.of(
-                "dataset",
-                "val_dataset",
-                "split_dataset_ratio",
                 "tuner_type",
                 "lora_rank",
                 "lora_alpha",
@@ -71,8 +63,6 @@ final class Sft {
                 "adam_beta2",
                 "adam_epsilon",
                 "max_grad_norm",
-                "max_length",
-                "truncation_strategy",
                 "gradient_checkpointing",
                 "logging_steps",
                 "eval_steps",
@@ -81,11 +71,7 @@ final class Sft {
                 "output_dir",
                 "add_version",
                 "resume_from_checkpoint",
-                "dataset_shuffle",
                 "train_dataloader_shuffle",
-                "system",
-                "model_author",
-                "model_name",
                 "exclude_modules",
                 "rank_pattern",
                 "alpha_pattern",
@@ -99,31 +85,20 @@ final class Sft {
         if (!a.text("tuner_type", "lora").equals("lora")) {
             throw new UserException("tuner_type '" + a.text("tuner_type", "") + "' is not supported; supported: lora");
         }
-        if (!a.has("dataset")) {
-            throw new UserException("--dataset is missing: one or more .jsonl files or ids, each with #N for N rows");
-        }
+        TrainingData.Specs specs = TrainingData.Specs.of(a);
         LoraConfig lora = lora(a);
         TrainingConfig config = config(a);
-        List<DatasetSpec> train = Session.datasets(a, "dataset");
-        List<DatasetSpec> validation = Session.datasets(a, "val_dataset");
         try (Session session = Session.open(a, lora.loraDropout())) {
             List<String> questions = a.list("ask");
             ask(session, questions, "before training");
-            DatasetReader reader = session.reader(a);
-            boolean shuffle = a.bool("dataset_shuffle", true);
-            List<Batch.Row> rows = read(reader, train, shuffle, config.seed(), a);
-            List<Batch.Row> evalRows = read(reader, validation, false, config.seed(), a);
-            double ratio = a.number("split_dataset_ratio", 0);
-            if (ratio > 0 && evalRows.isEmpty()) {
-                rows = split(rows, evalRows, ratio, config.seed());
-            }
+            TrainingData data = TrainingData.read(specs, session.reader(a), a, config.seed());
             session.model().setGradientCheckpointing(a.bool("gradient_checkpointing", true));
             LoraAdapter given = session.adapter();
             LoraAdapter adapter = given != null ? given : LoraAdapter.attach(session.model(), lora, config.seed());
             try {
-                print(session, adapter, rows, evalRows, config);
+                print(adapter, data, session, config);
                 writeArguments(a, config.outputDir());
-                train(session, adapter, a, config, rows, evalRows);
+                train(session, adapter, a, config, data);
                 ask(session, questions, "after training");
             } finally {
                 if (given == null) {
@@ -135,15 +110,10 @@ final class Sft {
     }
 
     private static void train(
-            Session session,
-            LoraAdapter adapter,
-            Arguments a,
-            TrainingConfig config,
-            List<Batch.Row> rows,
-            List<Batch.Row> evalRows) {
+            Session session, LoraAdapter adapter, Arguments a, TrainingConfig config, TrainingData data) {
         String base = a.text("model", session.modelPath().toString());
-        try (Trainer trainer =
-                new Trainer(adapter, config, rows, evalRows, base, session.text()::save, new Console())) {
+        try (Trainer trainer = new Trainer(
+                adapter, config, data.train(), data.validation(), base, session.text()::save, new Console())) {
             if (a.has("resume_from_checkpoint")) {
                 trainer.resume(Path.of(a.text("resume_from_checkpoint", "")));
             }
@@ -210,80 +180,13 @@ final class Sft {
         System.out.flush();
     }
 
-    /** Reads all sets; rows that are too long are dropped or cut, and counted. */
-    private static List<Batch.Row> read(
-            DatasetReader reader, List<DatasetSpec> specs, boolean shuffle, long seed, Arguments a) {
-        int maxLength = a.integer("max_length", 2048);
-        String strategy = a.text("truncation_strategy", "delete");
-        if (maxLength < 2 || !Set.of("delete", "left", "right").contains(strategy)) {
-            throw new UserException("max_length must be at least 2 and truncation_strategy delete, left or right; got "
-                    + maxLength + ", " + strategy);
-        }
-        List<Batch.Row> rows = new ArrayList<>();
-        int tooLong = 0;
-        for (DatasetSpec spec : specs) {
-            for (Batch.Row row : reader.read(spec, shuffle, seed)) {
-                Batch.Row fitting = row;
-                if (row.ids().length > maxLength) {
-                    tooLong++;
-                    if (strategy.equals("delete")) {
-                        continue;
-                    }
-                    int from = strategy.equals("left") ? row.ids().length - maxLength : 0;
-                    fitting = new Batch.Row(
-                            java.util.Arrays.copyOfRange(row.ids(), from, from + maxLength),
-                            java.util.Arrays.copyOfRange(row.labels(), from, from + maxLength));
-                }
-                if (fitting.labelTokens() > 0) {
-                    rows.add(fitting);
-                }
-            }
-        }
-        if (tooLong > 0) {
-            System.out.println(tooLong + " rows are longer than max_length " + maxLength + " (truncation_strategy "
-                    + strategy + ")");
-        }
-        if (!specs.isEmpty() && rows.isEmpty()) {
-            throw new UserException("no row of " + specs + " is left: all are longer than max_length or have no label");
-        }
-        return rows;
-    }
-
-    /** Moves a random share of the rows to the evaluation set; the rest is returned. */
-    private static List<Batch.Row> split(List<Batch.Row> rows, List<Batch.Row> evalRows, double ratio, long seed) {
-        int count = (int) Math.round(rows.size() * ratio);
-        if (count < 1 || count >= rows.size()) {
-            throw new UserException("split_dataset_ratio " + ratio + " of " + rows.size()
-                    + " rows leaves nothing to train or to evaluate on");
-        }
-        int[] order = Permutation.of(rows.size(), new SplittableRandom(seed));
-        List<Batch.Row> rest = new ArrayList<>();
-        for (int i = 0; i < order.length; i++) {
-            (i < count ? evalRows : rest).add(rows.get(order[i]));
-        }
-        return rest;
-    }
-
-    private static void print(
-            Session s, LoraAdapter adapter, List<Batch.Row> rows, List<Batch.Row> evalRows, TrainingConfig config) {
-        long trained = adapter.parameters().count();
+    private static void print(LoraAdapter adapter, TrainingData data, Session session, TrainingConfig config) {
         System.out.printf(
                 Locale.ROOT,
-                "LoRA on %d linear layers, %,d trained parameters%n%d rows to train on, %d to evaluate, %d tokens (%d of them labels), longest row %d%n",
+                "LoRA on %d linear layers, %,d trained parameters%n",
                 adapter.targets().size(),
-                trained,
-                rows.size(),
-                evalRows.size(),
-                rows.stream().mapToLong(r -> r.ids().length).sum(),
-                rows.stream().mapToLong(Batch.Row::labelTokens).sum(),
-                rows.stream().mapToInt(r -> r.ids().length).max().orElse(0));
-        Batch.Row first = rows.getFirst();
-        int[] labelled = java.util.stream.IntStream.range(0, first.ids().length)
-                .filter(i -> first.labels()[i] != Batch.IGNORED)
-                .map(i -> first.labels()[i])
-                .toArray();
-        System.out.println("[INPUT] " + s.text().tokenizer().decode(first.ids()).replace("\n", "\\n"));
-        System.out.println("[LABELS] " + s.text().tokenizer().decode(labelled).replace("\n", "\\n"));
+                adapter.parameters().count());
+        data.print(session.text().tokenizer());
         System.out.println("output: " + config.outputDir());
     }
 
