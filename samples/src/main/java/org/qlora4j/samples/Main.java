@@ -18,6 +18,7 @@ public final class Main {
               infer    talk to a model, with or without an adapter
               eval     the loss of each row of a data set
               export   merge an adapter into its base (--merge_lora true)
+              bench    the speed and memory of training and answering
               doctor   what was found on this machine, with a real test
               natives  fetch the native libraries and the demonstration model""";
 
@@ -42,6 +43,7 @@ public final class Main {
                 case "infer" -> Infer.run(rest);
                 case "eval" -> Eval.run(rest);
                 case "export" -> Export.run(rest);
+                case "bench" -> Bench.run(rest);
                 case "doctor" -> Doctor.run(rest);
                 case "natives" -> natives();
                 default -> throw new UserException("there is no command '" + words.getFirst() + "'\n" + USAGE);
