@@ -47,6 +47,7 @@ final class Sft {
                 "target_regex",
                 "modules_to_save",
                 "use_rslora",
+                "use_dora",
                 "init_weights",
                 "num_train_epochs",
                 "max_steps",
@@ -259,18 +260,18 @@ final class Sft {
                 throw new UserException(
                         "init_weights '" + init + "' is not supported; supported: true, false, gaussian");
         };
-        return new LoraConfig(
-                a.integer("lora_rank", 8),
-                a.number("lora_alpha", 32),
-                a.number("lora_dropout", 0.05),
-                targets,
-                exclude(a),
-                a.bool("use_rslora", false),
-                LoraJson.ranks(a.json("rank_pattern")),
-                LoraJson.alphas(a.json("alpha_pattern")),
-                LoraJson.layers(a.json("layers_to_transform")),
-                new LinkedHashSet<>(a.list("modules_to_save")),
-                initWeights);
+        return LoraConfig.builder(a.integer("lora_rank", 8), a.number("lora_alpha", 32))
+                .loraDropout(a.number("lora_dropout", 0.05))
+                .targetModules(targets)
+                .excludeModules(exclude(a))
+                .useRslora(a.bool("use_rslora", false))
+                .useDora(a.bool("use_dora", false))
+                .rankPattern(LoraJson.ranks(a.json("rank_pattern")))
+                .alphaPattern(LoraJson.alphas(a.json("alpha_pattern")))
+                .layersToTransform(LoraJson.layers(a.json("layers_to_transform")))
+                .modulesToSave(new LinkedHashSet<>(a.list("modules_to_save")))
+                .initWeights(initWeights)
+                .build();
     }
 
     private static @Nullable ModuleSelector exclude(Arguments a) {

@@ -22,7 +22,6 @@ final class AdapterConfigJson {
      * them off.
      */
     private static final List<String> OFF = List.of(
-            "use_dora",
             "use_qalora",
             "lora_bias",
             "fan_in_fan_out",
@@ -59,18 +58,18 @@ final class AdapterConfigJson {
             if (targets == null) {
                 throw new ModelFormatException(file, "target_modules is missing");
             }
-            return new LoraConfig(
-                    json.path("r").intValue(),
-                    json.path("lora_alpha").doubleValue(),
-                    json.path("lora_dropout").doubleValue(),
-                    targets,
-                    selector(file, json.path("exclude_modules")),
-                    json.path("use_rslora").booleanValue(),
-                    LoraJson.ranks(json.path("rank_pattern")),
-                    LoraJson.alphas(json.path("alpha_pattern")),
-                    LoraJson.layers(json.path("layers_to_transform")),
-                    strings(file, json.path("modules_to_save")),
-                    LoraConfig.InitWeights.TRUE);
+            return LoraConfig.builder(
+                            json.path("r").intValue(), json.path("lora_alpha").doubleValue())
+                    .loraDropout(json.path("lora_dropout").doubleValue())
+                    .targetModules(targets)
+                    .excludeModules(selector(file, json.path("exclude_modules")))
+                    .useRslora(json.path("use_rslora").booleanValue())
+                    .useDora(json.path("use_dora").booleanValue())
+                    .rankPattern(LoraJson.ranks(json.path("rank_pattern")))
+                    .alphaPattern(LoraJson.alphas(json.path("alpha_pattern")))
+                    .layersToTransform(LoraJson.layers(json.path("layers_to_transform")))
+                    .modulesToSave(strings(file, json.path("modules_to_save")))
+                    .build();
         } catch (IllegalArgumentException e) {
             throw new ModelFormatException(file, String.valueOf(e.getMessage()), e);
         }
@@ -159,7 +158,7 @@ final class AdapterConfigJson {
         json.put("task_type", "CAUSAL_LM");
         json.putNull("trainable_token_indices");
         json.putNull("use_bdlora");
-        json.put("use_dora", false);
+        json.put("use_dora", c.useDora());
         json.put("use_qalora", false);
         json.put("use_rslora", c.useRslora());
         json.putNull("velora_config");

@@ -60,7 +60,7 @@ public final class AdapterFiles {
      * @throws ModelFormatException if names or shapes do not fit the model
      */
     public static LoraAdapter load(Transformer model, LoraConfig config, Path folder) {
-        LoraAdapter adapter = LoraAdapter.attach(model, config, 0);
+        LoraAdapter adapter = LoraAdapter.attachZeros(model, config);
         try {
             readValues(adapter, folder);
             return adapter;
@@ -87,12 +87,10 @@ public final class AdapterFiles {
             }
             for (Parameter p : parameters.values()) {
                 StoredTensor t = file.get(p.name());
-                if (!t.shape().equals(List.of((long) p.value().rows(), (long)
-                        p.value().cols()))) {
+                if (!t.shape().equals(spec(p).shape())) {
                     throw new ModelFormatException(
                             weights,
-                            "tensor '" + p.name() + "' has shape " + t.shape() + ", expected ["
-                                    + p.value().rows() + ", " + p.value().cols() + "]");
+                            "tensor '" + p.name() + "' has shape " + t.shape() + ", expected " + spec(p).shape());
                 }
                 float[] values = new float[(int) t.elements()];
                 file.readFloats(t, 0, values.length, values, 0);
@@ -117,8 +115,7 @@ public final class AdapterFiles {
         TrainableParameters trained = adapter.parameters();
         Map<String, Parameter> parameters = new TreeMap<>(adapter.byName());
         List<TensorSpec> specs = new ArrayList<>();
-        parameters.forEach((name, p) -> specs.add(
-                TensorSpec.of(name, DType.F32, p.value().rows(), p.value().cols())));
+        parameters.values().forEach(p -> specs.add(spec(p)));
         Path weights = folder.resolve(WEIGHTS);
         SafetensorsWriter.write(weights, specs, (spec, sink) -> {
             float[] values = trained.download(parameter(parameters, spec.name()));
@@ -136,6 +133,15 @@ public final class AdapterFiles {
                 }
             }
         }
+    }
+
+    /** A matrix; DoRA's magnitudes are a vector. */
+    private static TensorSpec spec(Parameter p) {
+        int rows = p.value().rows();
+        int cols = p.value().cols();
+        return p.name().endsWith(LoraAdapter.MAGNITUDE)
+                ? TensorSpec.of(p.name(), DType.F32, cols)
+                : TensorSpec.of(p.name(), DType.F32, rows, cols);
     }
 
     private static Parameter parameter(Map<String, Parameter> parameters, String name) {

@@ -21,9 +21,9 @@ import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Parameter;
 
 /**
- * Writes base and adapter as one plain model: {@code W + s·B·A} on the original weights of the base, not on its
- * quantized ones, computed in fp32 and rounded once to the base's dtype. A tensor is read, changed and written in
- * pieces, so memory stays small whatever the model.
+ * Writes base and adapter as one plain model: {@code W + s·B·A} (with DoRA its rows at their trained lengths) on the
+ * original weights of the base, not on its quantized ones, computed in fp32 and rounded once to the base's dtype. A
+ * tensor is read, changed and written in pieces, so memory stays small whatever the model.
  */
 public final class AdapterMerge {
     /** transformers' max_shard_size. */
@@ -34,7 +34,8 @@ public final class AdapterMerge {
     private AdapterMerge() {}
 
     /** The parts of one layer's adapter on the host. */
-    private record Change(float[] a, float[] b, int rank, float scale, float @Nullable [] whole) {}
+    private record Change(
+            float[] a, float[] b, int rank, float scale, float @Nullable [] magnitude, float @Nullable [] whole) {}
 
     /**
      * Writes model.safetensors (or shards) and config.json.
@@ -90,11 +91,14 @@ public final class AdapterMerge {
                                 parameters.download(lora.b()),
                                 lora.rank(),
                                 (float) lora.scale(),
+                                lora.magnitude() == null
+                                        ? null
+                                        : parameters.download(lora.magnitude().m()),
                                 null));
             } else if (trained != null) {
                 changes.put(
                         linear.name() + ".weight",
-                        new Change(new float[0], new float[0], 0, 0, parameters.download(trained)));
+                        new Change(new float[0], new float[0], 0, 0, null, parameters.download(trained)));
             }
         }
         return changes;
@@ -132,6 +136,21 @@ public final class AdapterMerge {
                     w[at + i] += factor * c.a[a + i];
                 }
             }
+            if (c.magnitude != null) {
+                setLength(w, r * cols, cols, c.magnitude[firstRow + r]);
+            }
+        }
+    }
+
+    /** A row of zeros stays one. */
+    private static void setLength(float[] w, int from, int n, float length) {
+        double squares = 0;
+        for (int i = from; i < from + n; i++) {
+            squares += (double) w[i] * w[i];
+        }
+        float factor = squares == 0 ? 0 : (float) (length / Math.sqrt(squares));
+        for (int i = from; i < from + n; i++) {
+            w[i] *= factor;
         }
     }
 }

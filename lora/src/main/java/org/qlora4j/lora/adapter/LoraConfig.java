@@ -15,6 +15,7 @@ import org.jspecify.annotations.Nullable;
  * @param targetModules which linear layers get LoRA
  * @param excludeModules layers that get none although they are targets; null for no exclusion
  * @param useRslora scale by α/√r
+ * @param useDora train the lengths of the weight's rows apart from their directions
  * @param rankPattern rank of modules whose name matches the key, the first match counts
  * @param alphaPattern α of modules whose name matches the key, the first match counts
  * @param layersToTransform layer numbers; null for all
@@ -29,6 +30,7 @@ public record LoraConfig(
         ModuleSelector targetModules,
         @Nullable ModuleSelector excludeModules,
         boolean useRslora,
+        boolean useDora,
         Map<String, Integer> rankPattern,
         Map<String, Double> alphaPattern,
         @Nullable List<Integer> layersToTransform,
@@ -76,34 +78,22 @@ public record LoraConfig(
 
     /** LoRA on all linear layers except the output layer, everything else as PEFT's defaults. */
     public static LoraConfig allLinear(int r, double loraAlpha) {
-        return new LoraConfig(
-                r,
-                loraAlpha,
-                0,
-                new ModuleSelector.AllLinear(),
-                null,
-                false,
-                Map.of(),
-                Map.of(),
-                null,
-                Set.of(),
-                InitWeights.TRUE);
+        return builder(r, loraAlpha).build();
+    }
+
+    /** Starts from {@link #allLinear}. */
+    public static LoraConfigBuilder builder(int r, double loraAlpha) {
+        return new LoraConfigBuilder(r, loraAlpha);
+    }
+
+    /** Starts from these options. */
+    public LoraConfigBuilder toBuilder() {
+        return new LoraConfigBuilder(this);
     }
 
     /** The same with another dropout: 0 to use an adapter, the run's own to train it on. */
     public LoraConfig withDropout(double dropout) {
-        return new LoraConfig(
-                r,
-                loraAlpha,
-                dropout,
-                targetModules,
-                excludeModules,
-                useRslora,
-                rankPattern,
-                alphaPattern,
-                layersToTransform,
-                modulesToSave,
-                initWeights);
+        return toBuilder().loraDropout(dropout).build();
     }
 
     /** The rank of one module. */

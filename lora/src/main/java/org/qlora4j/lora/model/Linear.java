@@ -2,12 +2,14 @@ package org.qlora4j.lora.model;
 
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.device.Dropout;
+import org.qlora4j.nf4.device.Ops;
 import org.qlora4j.nf4.tensor.Parameter;
 import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
 
 /**
- * A frozen linear layer, with LoRA if attached, or wholly trained (PEFT's {@code modules_to_save}).
+ * A frozen linear layer, with LoRA if attached, or wholly trained (PEFT's {@code modules_to_save}). {@link Dora} has
+ * the formulas with DoRA.
  *
  * <pre>
  * forward   u = drop(x)·Aᵀ     y = x·Wᵀ + b + s·u·Bᵀ
@@ -27,9 +29,10 @@ public final class Linear {
      * What backward needs of a forward pass beside the input.
      *
      * @param u drop(x)·Aᵀ [N, rank]; null without LoRA
+     * @param z DoRA's output before its rows' lengths are set [N, out]; null without DoRA
      */
-    record Saved(@Nullable Tensor u) {
-        static final Saved NOTHING = new Saved(null);
+    record Saved(@Nullable Tensor u, @Nullable Tensor z) {
+        static final Saved NOTHING = new Saved(null, null);
     }
 
     Linear(String name, Weight weight, @Nullable Tensor bias) {
@@ -91,6 +94,14 @@ public final class Linear {
         return t == null ? frozen : new Weight.Dense(t.value());
     }
 
+    /** Brings what is computed from trained parameters up to date: at the start of every pass. */
+    void update(Ops ops) {
+        LoraWeights l = lora;
+        if (l != null && l.magnitude() != null) {
+            Dora.updateFactors(frozen, l, l.magnitude(), ops);
+        }
+    }
+
     /**
      * {@code y = layer(x) + beta·y}.
      *
@@ -100,15 +111,21 @@ public final class Linear {
      */
     Saved forward(Tensor y, Tensor x, double beta, Step step) {
         var ops = step.ops();
-        ops.matmul(y, x, weight(), true, beta);
+        LoraWeights l = lora;
+        Saved saved;
+        if (l == null) {
+            ops.matmul(y, x, weight(), true, beta);
+            saved = Saved.NOTHING;
+        } else if (l.magnitude() != null) {
+            saved = Dora.forward(y, x, beta, frozen, l, l.magnitude(), step);
+        } else {
+            ops.matmul(y, x, frozen, true, beta);
+            Tensor u = lowRankInput(x, l, step);
+            ops.matmul(y, u, false, l.b().value(), true, l.scale(), 1);
+            saved = new Saved(u, null);
+        }
         if (bias != null) {
             ops.addBias(y, bias);
-        }
-        LoraWeights l = lora;
-        Saved saved = saved(x, step);
-        Tensor u = saved.u;
-        if (l != null && u != null) {
-            ops.matmul(y, u, false, l.b().value(), true, l.scale(), 1);
         }
         return saved;
     }
@@ -119,9 +136,13 @@ public final class Linear {
         if (l == null) {
             return Saved.NOTHING;
         }
+        return l.magnitude() == null ? new Saved(lowRankInput(x, l, step), null) : Dora.saved(x, frozen, l, step);
+    }
+
+    private static Tensor lowRankInput(Tensor x, LoraWeights l, Step step) {
         Tensor u = step.newTensor(x.rows(), l.rank());
         step.ops().matmul(u, droppedInput(x, l, step), false, l.a().value(), true, 1, 0);
-        return new Saved(u);
+        return u;
     }
 
     /**
@@ -133,6 +154,13 @@ public final class Linear {
      * @param saved what forward returned
      */
     void backward(@Nullable Tensor dx, double beta, Tensor dy, Tensor x, Saved saved, Step step) {
+        LoraWeights l = lora;
+        Tensor u = saved.u;
+        Tensor z = saved.z;
+        if (l != null && u != null && z != null && l.magnitude() != null) {
+            Dora.backward(dx, beta, dy, x, u, z, frozen, l, l.magnitude(), step);
+            return;
+        }
         var ops = step.ops();
         if (dx != null) {
             ops.matmul(dx, dy, weight(), false, beta);
@@ -141,11 +169,13 @@ public final class Linear {
         if (t != null) {
             ops.matmul(t.gradient(), dy, true, x, false, 1, 1);
         }
-        LoraWeights l = lora;
-        Tensor u = saved.u;
-        if (l == null || u == null) {
-            return;
+        if (l != null && u != null) {
+            lowRankBackward(dx, dy, x, u, l, step);
         }
+    }
+
+    private static void lowRankBackward(@Nullable Tensor dx, Tensor dy, Tensor x, Tensor u, LoraWeights l, Step step) {
+        var ops = step.ops();
         Tensor du = step.newTensor(x.rows(), l.rank());
         ops.matmul(du, dy, false, l.b().value(), false, l.scale(), 0);
         ops.matmul(l.b().gradient(), dy, true, u, false, l.scale(), 1);
@@ -167,11 +197,12 @@ public final class Linear {
         return step.training() && l.dropout() > 0;
     }
 
-    private static long maskSeed(LoraWeights l, Step step) {
+    static long maskSeed(LoraWeights l, Step step) {
         return Dropout.mix(step.seed(), l.stream());
     }
 
-    private static Tensor droppedInput(Tensor x, LoraWeights l, Step step) {
+    /** drop(x): x itself where nothing is dropped. */
+    static Tensor droppedInput(Tensor x, LoraWeights l, Step step) {
         if (!drops(l, step)) {
             return x;
         }

@@ -78,6 +78,7 @@ public final class Transformer implements AutoCloseable {
         checkBatch(batch);
         float[] losses = new float[batch.labelTokens()];
         int lowest = lowestTrainedLayer();
+        updateLinears();
         try (Scope scope = device.newScope()) {
             Step step = new Step(device.ops(), scope, true, seed);
             Sequences sequences = Sequences.whole(device, scope, batch.offsets());
@@ -120,6 +121,7 @@ public final class Transformer implements AutoCloseable {
     public float[] losses(Batch batch) {
         checkBatch(batch);
         float[] losses = new float[batch.labelTokens()];
+        updateLinears();
         try (Scope scope = device.newScope()) {
             Step step = new Step(device.ops(), scope, false, 0);
             Sequences sequences = Sequences.whole(device, scope, batch.offsets());
@@ -135,6 +137,7 @@ public final class Transformer implements AutoCloseable {
      * @return [ids.length · V], row by row
      */
     public float[] logits(int[] ids) {
+        updateLinears();
         try (Scope scope = device.newScope()) {
             Step step = new Step(device.ops(), scope, false, 0);
             Sequences sequences = Sequences.whole(device, scope, new int[] {0, ids.length});
@@ -163,12 +166,22 @@ public final class Transformer implements AutoCloseable {
             throw new IllegalArgumentException("the cache holds " + cache.length() + " of at most " + cache.capacity()
                     + " tokens; cannot add " + ids.length);
         }
+        if (cache.length() == 0) {
+            updateLinears();
+        }
         try (Scope scope = device.newScope()) {
             Step step = new Step(device.ops(), scope, false, 0);
             Sequences sequences = Sequences.next(device, scope, cache.length(), ids.length);
             Tensor hidden = forward(embed(ids, step), sequences, cache, step);
             cache.advance(ids.length);
             return downloadLogits(hidden.rows(ids.length - 1, 1), step);
+        }
+    }
+
+    /** Parameters may have changed since the last pass. */
+    private void updateLinears() {
+        for (Linear linear : linears()) {
+            linear.update(device.ops());
         }
     }
 

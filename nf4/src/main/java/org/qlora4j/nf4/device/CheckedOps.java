@@ -325,6 +325,45 @@ public final class CheckedOps implements Ops {
     }
 
     @Override
+    public void scaleColumns(Tensor y, Tensor x, Tensor scale, double beta) {
+        String op = "scaleColumns";
+        checkThread(op);
+        check.floats(op, "y", y);
+        check.floats(op, "x", x, y.rows(), y.cols());
+        check.floats(op, "scale", scale, 1, y.cols());
+        check.sameOrApart(op, "y", y, "x", x);
+        check.apart(op, "y", y, "scale", scale);
+        ops.scaleColumns(y, x, scale, beta);
+    }
+
+    @Override
+    public void columnDots(Tensor out, Tensor a, Tensor b) {
+        String op = "columnDots";
+        checkThread(op);
+        check.floats(op, "a", a);
+        check.floats(op, "b", b, a.rows(), a.cols());
+        check.floats(op, "out", out, 1, a.cols());
+        check.apart(op, "out", out, "a", a);
+        check.apart(op, "out", out, "b", b);
+        ops.columnDots(out, a, b);
+    }
+
+    @Override
+    public void inverseRowNorms(Tensor out, Weight w, Tensor a, Tensor b, double scale) {
+        String op = "inverseRowNorms";
+        checkThread(op);
+        check.weight(op, "w", w);
+        check.floats(op, "a", a, a.rows(), w.cols());
+        check.require(a.rows() > 0, op, "a must have at least one row", a.rows());
+        check.floats(op, "b", b, w.rows(), a.rows());
+        check.floats(op, "out", out, 1, w.rows());
+        check.apart(op, "out", out, "w", w);
+        check.apart(op, "out", out, "a", a);
+        check.apart(op, "out", out, "b", b);
+        ops.inverseRowNorms(out, w, a, b, scale);
+    }
+
+    @Override
     public void fill(Tensor y, double value) {
         String op = "fill";
         checkThread(op);

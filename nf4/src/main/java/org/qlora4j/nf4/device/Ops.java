@@ -110,6 +110,28 @@ public interface Ops {
     /** {@code y[i] += bias} for each row. @param y float [N, C] @param bias float [1, C] */
     void addBias(Tensor y, Tensor bias);
 
+    /**
+     * {@code y = beta · y + x ⊙ scale} for each row; y may be x.
+     *
+     * @param y float [N, C]
+     * @param x float [N, C]
+     * @param scale float [1, C]
+     */
+    void scaleColumns(Tensor y, Tensor x, Tensor scale, double beta);
+
+    /** {@code out[j] += Σ_i a[i, j] · b[i, j]}. @param out float [1, C] @param a float [N, C] @param b float [N, C] */
+    void columnDots(Tensor out, Tensor a, Tensor b);
+
+    /**
+     * {@code out[o] = 1 / ‖W[o] + scale · b[o] · a‖₂}, the reciprocal lengths of an adapted weight's rows; 0 for a row
+     * of zeros.
+     *
+     * @param out float [1, W.rows]
+     * @param a float [r, W.cols]
+     * @param b float [W.rows, r]
+     */
+    void inverseRowNorms(Tensor out, Weight w, Tensor a, Tensor b, double scale);
+
     /** Every element becomes {@code value}. */
     void fill(Tensor y, double value);
 

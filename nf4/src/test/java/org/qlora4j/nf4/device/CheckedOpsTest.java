@@ -95,6 +95,16 @@ class CheckedOpsTest {
     }
 
     @Test
+    void rowNorms() {
+        Weight w = quantized(5, 7);
+        refused("inverseRowNorms: a must be [2, 7]", () -> ops.inverseRowNorms(t(1, 5), w, t(2, 5), t(5, 2), 1));
+        refused("inverseRowNorms: b must be [5, 2]", () -> ops.inverseRowNorms(t(1, 5), w, t(2, 7), t(5, 3), 1));
+        refused("inverseRowNorms: out must be [1, 5]", () -> ops.inverseRowNorms(t(1, 7), w, t(2, 7), t(5, 2), 1));
+        refused("at least one row", () -> ops.inverseRowNorms(t(1, 5), w, t(0, 7), t(5, 0), 1));
+        passes(() -> ops.inverseRowNorms(t(1, 5), w, t(2, 7), t(5, 2), 1));
+    }
+
+    @Test
     void weightShapes() {
         Weight w = quantized(5, 7);
         refused("matmul x·Wᵀ: x must be [2, 7]", () -> ops.matmul(t(2, 5), t(2, 5), w, true, 0));
@@ -278,10 +288,16 @@ class CheckedOpsTest {
         refused("add: x must be [2, 3]", () -> ops.add(y, t(3, 2), 1));
         refused("must not overlap x", () -> ops.add(y, y, 1));
         refused("addBias: bias must be [1, 3]", () -> ops.addBias(y, t(1, 2)));
+        refused("scaleColumns: scale must be [1, 3]", () -> ops.scaleColumns(y, y, t(1, 2), 0));
+        refused("scaleColumns: x must be [2, 3]", () -> ops.scaleColumns(y, t(2, 2), t(1, 3), 0));
+        refused("columnDots: out must be [1, 3]", () -> ops.columnDots(t(1, 2), y, y));
+        refused("columnDots: b must be [2, 3]", () -> ops.columnDots(t(1, 3), y, t(2, 4)));
         refused("copy: x must be [2, 3]", () -> ops.copy(y, t(2, 2)));
         refused("dropout: p must be in [0, 1), got 1.0", () -> ops.dropout(y, y, 1, 0));
         refused("dropout: y must be [2, 2]", () -> ops.dropout(y, t(2, 2), 0.5, 0));
         passes(() -> ops.dropout(y, y, 0.5, 0));
+        passes(() -> ops.columnDots(t(1, 3), y, y));
+        passes(() -> ops.scaleColumns(y, y, t(1, 3), 0));
         passes(() -> ops.sumOfSquares(y));
     }
 

@@ -136,6 +136,36 @@ abstract class ElementContract extends RowContract {
         });
     }
 
+    @Test
+    void scaleColumns() {
+        forEach((rows, cols, scale, layout) -> {
+            String what = "scaleColumns " + rows + "x" + cols + " scale " + scale;
+            Pair x = both.random(rows, cols, scale, layout);
+            Pair factors = both.random(1, cols, 1, Layout.CONTIGUOUS);
+            for (double beta : new double[] {0, 1, -0.5}) {
+                Pair y = beta == 0 ? both.garbage(rows, cols, layout) : both.random(rows, cols, 1, layout);
+                both.ops().scaleColumns(y.mine(), x.mine(), factors.mine(), beta);
+                both.referenceOps().scaleColumns(y.expected(), x.expected(), factors.expected(), beta);
+                both.assertClose(what + " beta " + beta, y, element);
+            }
+            both.ops().scaleColumns(x.mine(), x.mine(), factors.mine(), 0);
+            both.referenceOps().scaleColumns(x.expected(), x.expected(), factors.expected(), 0);
+            both.assertClose(what + " in place", x, element);
+        });
+    }
+
+    @Test
+    void columnDots() {
+        forEach((rows, cols, scale, layout) -> {
+            Pair a = both.random(rows, cols, scale, layout);
+            Pair b = both.random(rows, cols, 1, layout);
+            Pair out = both.random(1, cols, 1, Layout.CONTIGUOUS);
+            both.ops().columnDots(out.mine(), a.mine(), b.mine());
+            both.referenceOps().columnDots(out.expected(), a.expected(), b.expected());
+            both.assertClose("columnDots " + rows + "x" + cols + " scale " + scale, out, sum(rows));
+        });
+    }
+
     @ParameterizedTest
     @EnumSource(
             value = DType.class,

@@ -13,6 +13,7 @@ import org.qlora4j.nf4.device.TwoDevices.Pair;
 import org.qlora4j.nf4.device.TwoDevices.WeightPair;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.weight.QuantType;
+import org.qlora4j.nf4.weight.Weight;
 
 /** Products, and weights in every form. */
 abstract class ProductContract extends DeviceContract {
@@ -162,6 +163,39 @@ abstract class ProductContract extends DeviceContract {
                 "matmul n=" + n + " with " + w.name() + (transW ? "ᵀ" : "") + " beta=" + beta + " " + layout,
                 out,
                 sum(in));
+    }
+
+    @Test
+    void inverseRowNorms() {
+        for (int i = 0; i < WEIGHT_SHAPES.length; i++) {
+            int[] s = WEIGHT_SHAPES[i];
+            for (WeightPair w : weights(s[1], s[2], i)) {
+                lengths(w, 1 + i % 5, i % 2 == 0 ? 0.25 : -2, layout(i));
+            }
+        }
+        // several panels
+        lengths(both.quantized(QuantType.NF4, 64, true, 70, 5000), 3, 0.5, Layout.CONTIGUOUS);
+    }
+
+    private void lengths(WeightPair w, int rank, double scale, Layout layout) {
+        Pair a = both.random(rank, w.mine().cols(), 1, layout);
+        Pair b = both.random(w.mine().rows(), rank, 1, layout);
+        Pair out = both.garbage(1, w.mine().rows(), Layout.CONTIGUOUS);
+        both.ops().inverseRowNorms(out.mine(), w.mine(), a.mine(), b.mine(), scale);
+        both.referenceOps().inverseRowNorms(out.expected(), w.expected(), a.expected(), b.expected(), scale);
+        // a row of one element may nearly cancel: W + s·b·a has the rounding error of its terms
+        double terms = w.mine().cols() == 1 ? 100 * element : 4 * element;
+        both.assertClose("inverseRowNorms of " + w.name() + " rank " + rank + " scale " + scale, out, terms);
+    }
+
+    @Test
+    void inverseNormOfARowOfZerosIsZero() {
+        Pair values = both.make(2, 3, Layout.CONTIGUOUS, new double[] {0, 0, 0, 3, 0, 4});
+        Pair a = both.make(1, 3, Layout.CONTIGUOUS, new double[] {1, 2, 3});
+        Pair b = both.make(2, 1, Layout.CONTIGUOUS, new double[2]);
+        Pair out = both.garbage(1, 2, Layout.CONTIGUOUS);
+        both.ops().inverseRowNorms(out.mine(), new Weight.Dense(values.mine()), a.mine(), b.mine(), 1);
+        assertArrayEquals(new double[] {0, 0.2}, both.values(out.mine()), 1e-7);
     }
 
     @Test

@@ -212,19 +212,10 @@ class TrainerTest {
                             IllegalArgumentException.class,
                             () -> LoraAdapter.attach(
                                     model,
-                                    new LoraConfig(
-                                            4,
-                                            8,
-                                            0,
-                                            new org.qlora4j.lora.adapter.ModuleSelector.Names(
-                                                    java.util.Set.of("qkv_proj")),
-                                            null,
-                                            false,
-                                            java.util.Map.of(),
-                                            java.util.Map.of(),
-                                            null,
-                                            java.util.Set.of(),
-                                            LoraConfig.InitWeights.TRUE),
+                                    LoraConfig.builder(4, 8)
+                                            .targetModules(new org.qlora4j.lora.adapter.ModuleSelector.Names(
+                                                    java.util.Set.of("qkv_proj")))
+                                            .build(),
                                     1))
                     .getMessage();
             assertEquals(

@@ -236,6 +236,32 @@ final class CpuOps implements Ops {
     }
 
     @Override
+    public void scaleColumns(Tensor y, Tensor x, Tensor scale, double beta) {
+        pieces(y, (r, c, n) -> kernels.productAdd(at(y, r, c), (float) beta, at(x, r, c), at(scale, 0, c), n));
+    }
+
+    @Override
+    public void columnDots(Tensor out, Tensor a, Tensor b) {
+        Workers.Task task = (w, count) -> {
+            int from = Workers.from(a.cols(), 64, w, count);
+            int n = Workers.from(a.cols(), 64, w + 1, count) - from;
+            for (int r = 0; r < a.rows() && n > 0; r++) {
+                kernels.productAdd(at(out, 0, from), 1, at(a, r, from), at(b, r, from), n);
+            }
+        };
+        if (a.numel() < ALONE) {
+            workers.runAlone(task);
+        } else {
+            workers.run(task);
+        }
+    }
+
+    @Override
+    public void inverseRowNorms(Tensor out, Weight w, Tensor a, Tensor b, double scale) {
+        gemm.inverseRowNorms(out, w, a, b, (float) scale);
+    }
+
+    @Override
     public void fill(Tensor y, double value) {
         pieces(y, (r, c, n) -> {
             if (value == 0) {

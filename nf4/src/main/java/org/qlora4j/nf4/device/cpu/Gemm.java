@@ -191,6 +191,42 @@ final class Gemm {
         }
     }
 
+    /** Panel by panel: rows decoded, the low-rank product added by sgemm, squares summed in double. */
+    void inverseRowNorms(Tensor out, Weight w, Tensor a, Tensor b, float scale) {
+        WeightRows rows = new WeightRows(kernels, w, tables);
+        int cols = w.cols();
+        int panel = Math.max(1, PANEL_FLOATS / cols);
+        try (Scope scope = scopes.newScope()) {
+            Tensor buffers = scope.newTensor(DType.F32, workers.count(), bufferFloats(panel, cols, rows));
+            workers.run((worker, count) -> {
+                long buffer = buffers.rowAddress(worker);
+                int to = Workers.from(w.rows(), 1, worker + 1, count);
+                for (int r = Workers.from(w.rows(), 1, worker, count); r < to; r += panel) {
+                    int n = Math.min(panel, to - r);
+                    rows.decode(buffer, r, 0, n * cols, buffer + 4L * panel * cols);
+                    OneDnn.sgemm(
+                            false,
+                            false,
+                            n,
+                            cols,
+                            a.rows(),
+                            scale,
+                            b.rowAddress(r),
+                            b.stride(),
+                            a.address(),
+                            a.stride(),
+                            1,
+                            buffer,
+                            cols);
+                    for (int i = 0; i < n; i++) {
+                        double sum = kernels.sumOfSquares(buffer + 4L * i * cols, cols);
+                        set(out.address() + 4L * (r + i), sum == 0 ? 0 : (float) (1 / Math.sqrt(sum)));
+                    }
+                }
+            });
+        }
+    }
+
     void dequantize(Tensor out, Weight w) {
         decodeRows(out, w, new WeightRows(kernels, w, tables), 0);
     }

@@ -14,6 +14,9 @@ interface Kernels {
     /** {@code y = beta·y + alpha·x}; with beta 0 y is not read. */
     void axpby(long y, float alpha, long x, float beta, int n);
 
+    /** {@code y = beta·y + a ⊙ b}; with beta 0 y is not read. y may be a. */
+    void productAdd(long y, float beta, long a, long b, int n);
+
     /** {@code y = s · x ⊙ w}. */
     void scaledProduct(long y, float s, long x, long w, int n);
 

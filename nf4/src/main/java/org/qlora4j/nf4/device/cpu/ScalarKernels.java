@@ -99,6 +99,14 @@ final class ScalarKernels implements Kernels {
     }
 
     @Override
+    public void productAdd(long y, float beta, long a, long b, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            float v = get(a + i) * get(b + i);
+            set(y + i, beta == 0 ? v : Math.fma(beta, get(y + i), v));
+        }
+    }
+
+    @Override
     public void scaledProduct(long y, float s, long x, long w, int n) {
         for (long i = 0; i < 4L * n; i += 4) {
             set(y + i, get(x + i) * s * get(w + i));

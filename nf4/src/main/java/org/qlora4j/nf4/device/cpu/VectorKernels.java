@@ -100,6 +100,22 @@ final class VectorKernels implements Kernels {
     }
 
     @Override
+    public void productAdd(long y, float beta, long a, long b, int n) {
+        int i = 0;
+        if (beta == 0) {
+            for (; i + L <= n; i += L) {
+                store(load(a + 4L * i).mul(load(b + 4L * i)), y + 4L * i);
+            }
+        } else {
+            FloatVector factor = FloatVector.broadcast(F, beta);
+            for (; i + L <= n; i += L) {
+                store(factor.fma(load(y + 4L * i), load(a + 4L * i).mul(load(b + 4L * i))), y + 4L * i);
+            }
+        }
+        scalar.productAdd(y + 4L * i, beta, a + 4L * i, b + 4L * i, n - i);
+    }
+
+    @Override
     public void scaledProduct(long y, float s, long x, long w, int n) {
         int i = 0;
         for (; i + L <= n; i += L) {

@@ -206,6 +206,41 @@ final class ReferenceOps implements Ops {
     }
 
     @Override
+    public void scaleColumns(Tensor y, Tensor x, Tensor scale, double beta) {
+        for (int i = 0; i < y.rows(); i++) {
+            for (int j = 0; j < y.cols(); j++) {
+                blend(y, i, j, beta, get(x, i, j) * get(scale, 0, j));
+            }
+        }
+    }
+
+    @Override
+    public void columnDots(Tensor out, Tensor a, Tensor b) {
+        for (int j = 0; j < a.cols(); j++) {
+            double sum = 0;
+            for (int i = 0; i < a.rows(); i++) {
+                sum += get(a, i, j) * get(b, i, j);
+            }
+            blend(out, 0, j, 1, sum);
+        }
+    }
+
+    @Override
+    public void inverseRowNorms(Tensor out, Weight w, Tensor a, Tensor b, double scale) {
+        for (int o = 0; o < w.rows(); o++) {
+            double sum = 0;
+            for (int i = 0; i < w.cols(); i++) {
+                double v = ReferenceWeights.value(w, o, i);
+                for (int k = 0; k < a.rows(); k++) {
+                    v += scale * get(b, o, k) * get(a, k, i);
+                }
+                sum += v * v;
+            }
+            set(out, 0, o, sum == 0 ? 0 : 1 / Math.sqrt(sum));
+        }
+    }
+
+    @Override
     public void fill(Tensor y, double value) {
         for (int i = 0; i < y.rows(); i++) {
             for (int j = 0; j < y.cols(); j++) {

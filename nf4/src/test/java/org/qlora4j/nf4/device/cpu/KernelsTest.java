@@ -47,6 +47,14 @@ class KernelsTest {
                 return 0;
             }
         },
+        PRODUCT_ADD {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                k.productAdd(row[0], 0.25f, row[1], row[2], n);
+                k.productAdd(row[5], 0, row[1], row[2], n);
+                return 0;
+            }
+        },
         SCALED_PRODUCT {
             @Override
             double run(Kernels k, long[] row, int n) {
