@@ -2,199 +2,147 @@ package org.qlora4j.samples;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.NoSuchElementException;
 import java.util.Set;
-import java.util.TreeSet;
-import org.jspecify.annotations.Nullable;
-import org.snakeyaml.engine.v2.api.Load;
-import org.snakeyaml.engine.v2.api.LoadSettings;
-import org.snakeyaml.engine.v2.exceptions.YamlEngineException;
+import picocli.CommandLine.ParseResult;
 
 /**
- * Options as ms-swift takes them: {@code --name value …} and a YAML or JSON file, flags overriding the file. Lists are
- * separated by spaces. Names are checked against what the command knows.
+ * A command's options, as given on the command line, in the file or by default; in this order. {@code None} and
+ * {@code null} stand for an option that is not given, as in ms-swift.
  */
 final class Arguments {
-    /** Older names of ms-swift and their present ones. */
-    private static final Map<String, String> ALIASES = Map.of(
-            "train_type", "tuner_type",
-            "sft_type", "tuner_type",
-            "ckpt_dir", "adapters",
-            "dtype", "torch_dtype",
-            "quantization_bit", "quant_bits",
-            "init_lora_weights", "init_weights",
-            "lora_target_modules", "target_modules");
+    private static final Set<String> ABSENT = Set.of("None", "null");
 
-    private static final ObjectMapper JSON = new ObjectMapper();
+    private final Map<String, Option> options = new LinkedHashMap<>();
+    private final Map<String, List<String>> given = new LinkedHashMap<>();
 
-    private final Map<String, List<String>> values = new LinkedHashMap<>();
-    private final Set<String> known;
-
-    private Arguments(Set<String> known) {
-        this.known = known;
+    private Arguments(Command command) {
+        command.groups.forEach(group -> group.options().forEach(option -> options.put(option.name(), option)));
     }
 
-    /** Reads a command's words. @param known the names the command takes */
-    static Arguments parse(List<String> words, Set<String> known) {
-        Arguments arguments = new Arguments(known);
-        int at = 0;
-        if (!words.isEmpty() && !words.getFirst().startsWith("--")) {
-            arguments.readFile(Path.of(words.getFirst()));
-            at = 1;
+    /** Reads a command's words. @throws UserException if the command does not take them */
+    static Arguments parse(Command command, List<String> words) {
+        return of(command, CommandLines.parse(CommandLines.of(command), words));
+    }
+
+    /** What picocli found: the file's options first, then those on the command line. */
+    static Arguments of(Command command, ParseResult line) {
+        Arguments arguments = new Arguments(command);
+        String file = line.matchedOptionValue("--config", line.matchedPositionalValue(0, ""));
+        if (!file.isEmpty()) {
+            OptionFile.read(file).forEach((name, value) -> {
+                Option option = arguments.options.get(Options.presentName(name));
+                if (option == null) {
+                    throw new UserException(
+                            file + ": " + CommandLines.unknownOption(CommandLines.of(command), "--" + name));
+                }
+                arguments.take(option, OptionFile.words(value, option.kind()));
+            });
         }
-        while (at < words.size()) {
-            String word = words.get(at++);
-            if (!word.startsWith("--") || word.length() == 2) {
-                throw new UserException("expected an option that begins with --, found '" + word + "'");
-            }
-            int equals = word.indexOf('=');
-            List<String> list = new ArrayList<>();
-            if (equals > 0) {
-                list.add(word.substring(equals + 1));
-                word = word.substring(0, equals);
-            }
-            while (at < words.size() && !words.get(at).startsWith("--")) {
-                list.add(words.get(at++));
-            }
-            if (word.equals("--config")) {
-                arguments.readFile(Path.of(list.isEmpty() ? "" : list.getFirst()));
-            } else {
-                arguments.put(word.substring(2), list);
+        for (Option option : arguments.options.values()) {
+            if (line.hasMatchedOption("--" + option.name())) {
+                List<String> words = line.matchedOptionValue("--" + option.name(), List.of());
+                boolean flag = words.isEmpty() && option.kind() == Option.Kind.BOOLEAN;
+                arguments.take(option, flag ? List.of("true") : words);
             }
         }
         return arguments;
     }
 
-    private void put(String name, List<String> list) {
-        String plain = name.replace('-', '_');
-        String present = ALIASES.getOrDefault(plain, plain);
-        if (!known.contains(present)) {
-            throw new UserException(
-                    "there is no option --" + name + "; there are: " + String.join(", ", new TreeSet<>(known)));
+    private void take(Option option, List<String> words) {
+        if (words.isEmpty() || words.size() == 1 && ABSENT.contains(words.getFirst())) {
+            given.remove(option.name());
+        } else {
+            option.check(words);
+            given.put(option.name(), words);
         }
-        values.put(present, List.copyOf(list));
     }
 
-    private void readFile(Path file) {
-        if (!Files.isRegularFile(file)) {
-            throw new UserException("there is no configuration file " + file);
+    private Option option(String name) {
+        Option option = options.get(name);
+        if (option == null) {
+            throw new NoSuchElementException("this command has no option --" + name);
         }
-        Object parsed;
-        try {
-            // YAML is a superset of JSON; the engine builds maps, lists and scalars only
-            parsed = new Load(LoadSettings.builder().setLabel(file.toString()).build())
-                    .loadFromString(Files.readString(file));
-        } catch (YamlEngineException e) {
-            throw new UserException(
-                    file + " is not YAML: " + String.valueOf(e.getMessage()).replace('\n', ' '));
-        } catch (IOException e) {
-            throw new UserException("cannot read " + file + ": " + e);
-        }
-        if (!(parsed instanceof Map<?, ?> map)) {
-            throw new UserException(file + " must hold 'name: value' pairs");
-        }
-        map.forEach((key, value) -> {
-            List<String> list = new ArrayList<>();
-            if (value instanceof List<?> many) {
-                many.forEach(v -> list.add(scalar(v)));
-            } else if (value != null) {
-                list.add(scalar(value));
-            }
-            put(String.valueOf(key), list);
-        });
+        return option;
     }
 
-    private static String scalar(@Nullable Object value) {
-        if (value instanceof Map<?, ?>) {
-            return JSON.valueToTree(value).toString();
-        }
-        return String.valueOf(value);
-    }
-
+    /** Whether a value was given. */
     boolean has(String name) {
-        return values.containsKey(name)
-                && !list(name).isEmpty()
-                && !list(name).equals(List.of("None"))
-                && !list(name).equals(List.of("null"));
+        return given.containsKey(name);
     }
 
+    /** The values given, or the default, or none. */
     List<String> list(String name) {
-        return values.getOrDefault(name, List.of());
+        List<String> values = given.get(name);
+        if (values != null) {
+            return values;
+        }
+        String fallback = option(name).fallback();
+        return fallback.isEmpty() ? List.of() : List.of(fallback);
     }
 
-    String text(String name, String otherwise) {
-        if (!has(name)) {
-            return otherwise;
-        }
-        if (list(name).size() > 1) {
-            throw new UserException(
-                    "--" + name + " takes one value, got " + list(name).size() + ": " + String.join(" ", list(name)));
-        }
-        return list(name).getFirst();
+    /** The value given, or the default, or an empty text. */
+    String text(String name) {
+        return String.join(" ", list(name));
     }
 
-    int integer(String name, int otherwise) {
-        String v = text(name, "");
-        try {
-            return v.isEmpty() ? otherwise : Integer.parseInt(v);
-        } catch (NumberFormatException e) {
-            throw new UserException("--" + name + " must be an integer, got '" + v + "'");
-        }
+    int integer(String name) {
+        return Integer.parseInt(text(name));
     }
 
-    double number(String name, double otherwise) {
-        String v = text(name, "");
-        try {
-            return v.isEmpty() ? otherwise : Double.parseDouble(v);
-        } catch (NumberFormatException e) {
-            throw new UserException("--" + name + " must be a number, got '" + v + "'");
-        }
+    double number(String name) {
+        return Double.parseDouble(text(name));
     }
 
-    boolean bool(String name, boolean otherwise) {
-        if (values.containsKey(name) && list(name).isEmpty()) {
-            return true;
-        }
-        return switch (text(name, String.valueOf(otherwise)).toLowerCase(java.util.Locale.ROOT)) {
-            case "true" -> true;
-            case "false" -> false;
-            default -> throw new UserException("--" + name + " must be true or false, got '" + text(name, "") + "'");
-        };
+    boolean bool(String name) {
+        return Boolean.parseBoolean(text(name));
     }
 
-    /** A JSON value. */
+    /** A JSON value; missing if none was given. */
     JsonNode json(String name) {
         if (!has(name)) {
             return JsonNodeFactory.instance.missingNode();
         }
         try {
-            return JSON.readTree(String.join(" ", list(name)));
+            return Option.MAPPER.readTree(text(name));
         } catch (JsonProcessingException e) {
             throw new UserException("--" + name + " must be JSON: " + e.getOriginalMessage());
         }
     }
 
-    /** For args.json. */
+    /** Settles an option whose default follows from others. */
+    void settle(String name, Object value) {
+        if (!has(name)) {
+            given.put(option(name).name(), List.of(String.valueOf(value)));
+        }
+    }
+
+    /** All options with the values that hold, for args.json. */
     ObjectNode toJson() {
         ObjectNode json = JsonNodeFactory.instance.objectNode();
-        values.forEach((name, list) -> {
-            if (list.size() == 1) {
-                json.put(name, list.getFirst());
-            } else {
+        for (Option option : options.values()) {
+            String name = option.name();
+            if (option.kind() == Option.Kind.LIST) {
                 ArrayNode array = json.putArray(name);
-                list.forEach(array::add);
+                list(name).forEach(array::add);
+            } else if (list(name).isEmpty()) {
+                json.putNull(name);
+            } else {
+                switch (option.kind()) {
+                    case INTEGER -> json.put(name, integer(name));
+                    case NUMBER -> json.put(name, number(name));
+                    case BOOLEAN -> json.put(name, bool(name));
+                    case JSON -> json.set(name, json(name));
+                    case TEXT, LIST -> json.put(name, text(name));
+                }
             }
-        });
+        }
         return json;
     }
 }

@@ -1,26 +1,18 @@
 package org.qlora4j.samples;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import java.util.HashSet;
-import java.util.List;
 import java.util.Set;
 import org.qlora4j.samples.bench.ModelBench;
 
 /** {@code qlora bench}: how fast a whole model trains and answers here, one line of JSON. */
 final class Bench {
-    private static final Set<String> OPTIONS =
-            Set.of("workload", "sequence", "gradient_checkpointing", "steps", "rows", "max_new_tokens");
-
     private Bench() {}
 
-    static int run(List<String> words) {
-        Set<String> names = new HashSet<>(Session.OPTIONS);
-        names.addAll(OPTIONS);
-        Arguments a = Arguments.parse(words, names);
-        String workload = a.text("workload", "train");
-        boolean checkpointing = a.bool("gradient_checkpointing", false);
-        int steps = a.integer("steps", 4);
-        int sequence = a.integer("sequence", 512);
+    static int run(Arguments a) {
+        String workload = a.text("workload");
+        boolean checkpointing = a.bool("gradient_checkpointing");
+        int steps = a.integer("steps");
+        int sequence = a.integer("sequence");
         if (!Set.of("train", "instructions", "generate").contains(workload)) {
             throw new UserException("workload must be train, instructions or generate, got '" + workload + "'");
         }
@@ -33,8 +25,8 @@ final class Bench {
             double loaded = (System.nanoTime() - start) / 1e9;
             ModelBench bench = new ModelBench(session.model());
             ObjectNode line = switch (workload) {
-                case "instructions" -> bench.instructions(a.integer("rows", 16), sequence, checkpointing, steps);
-                case "generate" -> bench.generate(a.integer("max_new_tokens", 128), steps);
+                case "instructions" -> bench.instructions(a.integer("rows"), sequence, checkpointing, steps);
+                case "generate" -> bench.generate(a.integer("max_new_tokens"), steps);
                 default -> bench.train(sequence, checkpointing, steps);
             };
             System.out.println(line.put("workload", workload).put("load_s", loaded));

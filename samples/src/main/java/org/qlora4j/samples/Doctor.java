@@ -1,7 +1,5 @@
 package org.qlora4j.samples;
 
-import java.util.List;
-import java.util.Set;
 import org.qlora4j.bindings.BitsAndBytes;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
@@ -21,8 +19,7 @@ final class Doctor {
 
     private Doctor() {}
 
-    static int run(List<String> words) {
-        Arguments a = Arguments.parse(words, Set.of("natives", "device", "threads"));
+    static int run(Arguments a) {
         System.out.println("java " + System.getProperty("java.version") + " (" + System.getProperty("java.vm.name")
                 + "), " + System.getProperty("os.name") + " " + System.getProperty("os.arch"));
         Session.useNatives(a);
@@ -33,10 +30,18 @@ final class Doctor {
         System.out.println("oneDNN: " + Natives.oneDnn());
         System.out.println("bitsandbytes: " + Natives.bitsandbytes() + ", AVX-512 " + BitsAndBytes.hasAvx512()
                 + ", bf16 " + BitsAndBytes.hasAvx512Bf16());
-        try (Device device = Devices.open(a.text("device", "auto"), a.integer("threads", 0));
+        try (Device device = Devices.open(a.text("device"), a.integer("threads"));
                 Scope scope = device.newScope()) {
             System.out.println(device.description());
             smokeTest(device, scope);
+        }
+        return 0;
+    }
+
+    /** {@code qlora natives}: fetches everything. */
+    static int fetch(Arguments a) {
+        for (NativePackage wanted : NativePackage.values()) {
+            System.out.println(wanted.coordinates() + " -> " + NativePackages.ensure(wanted, System.out::println));
         }
         return 0;
     }

@@ -2,10 +2,8 @@ package org.qlora4j.samples;
 
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import java.nio.file.Path;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
-import java.util.Set;
 import org.qlora4j.lora.data.DatasetReader;
 import org.qlora4j.lora.data.DatasetSpec;
 import org.qlora4j.lora.model.Batch;
@@ -15,10 +13,7 @@ import org.qlora4j.nf4.file.AtomicFile;
 final class Eval {
     private Eval() {}
 
-    static int run(List<String> words) {
-        Set<String> names = new HashSet<>(Session.OPTIONS);
-        names.addAll(Set.of("val_dataset", "result_path", "system", "model_name", "model_author"));
-        Arguments a = Arguments.parse(words, names);
+    static int run(Arguments a) {
         if (!a.has("val_dataset")) {
             throw new UserException("--val_dataset is missing: a .jsonl file");
         }
@@ -45,7 +40,7 @@ final class Eval {
                 }
             }
             if (a.has("result_path")) {
-                AtomicFile.writeString(Path.of(a.text("result_path", "")), out.toString());
+                AtomicFile.writeString(Path.of(a.text("result_path")), out.toString());
             }
             System.out.printf(
                     Locale.ROOT,

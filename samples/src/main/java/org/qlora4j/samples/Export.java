@@ -2,9 +2,6 @@ package org.qlora4j.samples;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.HashSet;
-import java.util.List;
-import java.util.Set;
 import org.qlora4j.lora.adapter.AdapterMerge;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.model.ModelSource;
@@ -14,16 +11,13 @@ import org.qlora4j.nf4.tensor.DType;
 final class Export {
     private Export() {}
 
-    static int run(List<String> words) {
-        Set<String> names = new HashSet<>(Session.OPTIONS);
-        names.addAll(Set.of("merge_lora", "output_dir"));
-        Arguments a = Arguments.parse(words, names);
-        if (!a.bool("merge_lora", false) || !a.has("adapters")) {
+    static int run(Arguments a) {
+        if (!a.bool("merge_lora") || !a.has("adapters")) {
             throw new UserException("export needs --merge_lora true and --adapters DIR");
         }
-        Path adapters = Path.of(a.text("adapters", "")).toAbsolutePath();
+        Path adapters = Path.of(a.text("adapters")).toAbsolutePath();
         Path output = a.has("output_dir")
-                ? Path.of(a.text("output_dir", ""))
+                ? Path.of(a.text("output_dir"))
                 : adapters.resolveSibling(adapters.getFileName() + "-merged");
         if (Files.exists(output)) {
             throw new UserException(output + " exists already; name another folder with --output_dir");
@@ -35,7 +29,7 @@ final class Export {
                 throw new UserException("export needs --adapters DIR");
             }
             DType dtype = a.has("torch_dtype")
-                    ? DType.ofTorchName(a.text("torch_dtype", ""))
+                    ? DType.ofTorchName(a.text("torch_dtype"))
                     : source.config().dtype();
             AdapterMerge.write(adapter, source, dtype, output);
             session.text().save(output);

@@ -6,9 +6,7 @@ import java.io.InputStreamReader;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
-import java.util.HashSet;
 import java.util.List;
-import java.util.Set;
 import org.qlora4j.lora.generate.Generator;
 import org.qlora4j.lora.generate.Sampling;
 import org.qlora4j.lora.text.Message;
@@ -17,22 +15,19 @@ import org.qlora4j.lora.text.Message;
 final class Infer {
     private Infer() {}
 
-    static int run(List<String> words) {
-        Set<String> names = new HashSet<>(Session.OPTIONS);
-        names.addAll(Set.of("temperature", "top_p", "top_k", "max_new_tokens", "stream", "prompt", "system"));
-        Arguments a = Arguments.parse(words, names);
-        Sampling sampling = new Sampling(
-                a.number("temperature", 0), a.integer("top_k", 0), a.number("top_p", 1), a.integer("seed", 42));
-        int maxNewTokens = a.integer("max_new_tokens", 512);
-        boolean stream = a.bool("stream", true);
+    static int run(Arguments a) {
+        Sampling sampling =
+                new Sampling(a.number("temperature"), a.integer("top_k"), a.number("top_p"), a.integer("seed"));
+        int maxNewTokens = a.integer("max_new_tokens");
+        boolean stream = a.bool("stream");
         try (Session session = Session.open(a, 0)) {
             Generator generator = new Generator(session.model(), session.text());
             List<Message> messages = new ArrayList<>();
             if (a.has("system")) {
-                messages.add(Message.system(a.text("system", "")));
+                messages.add(Message.system(a.text("system")));
             }
             if (a.has("prompt")) {
-                messages.add(Message.user(String.join(" ", a.list("prompt"))));
+                messages.add(Message.user(a.text("prompt")));
                 answer(generator, messages, sampling, maxNewTokens, stream);
                 return 0;
             }

@@ -3,7 +3,6 @@ package org.qlora4j.samples;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Set;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
@@ -25,21 +24,6 @@ import org.qlora4j.nf4.weight.QuantType;
 
 /** A device, a base model on it and its text files, opened from options that all commands share. */
 final class Session implements AutoCloseable {
-    static final Set<String> OPTIONS = Set.of(
-            "model",
-            "torch_dtype",
-            "adapters",
-            "quant_method",
-            "quant_bits",
-            "bnb_4bit_quant_type",
-            "bnb_4bit_use_double_quant",
-            "bnb_4bit_compute_dtype",
-            "bnb_4bit_quant_storage",
-            "device",
-            "threads",
-            "natives",
-            "seed");
-
     /** Stands for the demonstration model that the launcher fetches. */
     static final String DEMO_MODEL = "SmolLM2-135M-Instruct";
 
@@ -61,14 +45,15 @@ final class Session implements AutoCloseable {
     @SuppressWarnings("MustBeClosedChecker") // closed with the session
     static Session open(Arguments a, double dropout) {
         useNatives(a);
-        Path adapterPath = a.has("adapters") ? Path.of(a.text("adapters", "")) : null;
+        Path adapterPath = a.has("adapters") ? Path.of(a.text("adapters")) : null;
         LoraConfig adapterConfig = adapterPath == null ? null : AdapterFiles.readConfig(adapterPath);
         Path path = modelPath(a, adapterPath);
         Quantization quantization = quantization(a, adapterPath);
-        Device device = Devices.open(a.text("device", "auto"), a.integer("threads", 0));
+        Device device = Devices.open(a.text("device"), a.integer("threads"));
         try {
             System.out.println(device.description());
-            if (!a.text("bnb_4bit_compute_dtype", "float32").equals("float32")) {
+            if (a.has("bnb_4bit_compute_dtype")
+                    && !a.text("bnb_4bit_compute_dtype").equals("float32")) {
                 System.out.println(
                         "products are computed in float32 on this device, whatever bnb_4bit_compute_dtype says");
             }
@@ -94,14 +79,14 @@ final class Session implements AutoCloseable {
         if (a.has("natives")) {
             System.setProperty(
                     "qlora4j.natives",
-                    Path.of(a.text("natives", "")).toAbsolutePath().toString());
+                    Path.of(a.text("natives")).toAbsolutePath().toString());
         }
         NativePackages.ensure(NativePackage.BITSANDBYTES, System.out::println);
         NativePackages.ensure(NativePackage.ONEDNN, System.out::println);
     }
 
     static Path modelPath(Arguments a, @Nullable Path adapter) {
-        String name = a.text("model", adapter == null ? "" : AdapterFiles.baseModel(adapter));
+        String name = a.has("model") || adapter == null ? a.text("model") : AdapterFiles.baseModel(adapter);
         if (name.isEmpty()) {
             throw new UserException("--model is missing: a Hugging Face folder, a .gguf file, or " + DEMO_MODEL);
         }
@@ -121,21 +106,22 @@ final class Session implements AutoCloseable {
         if (!from.has("quant_method") && !from.has("quant_bits")) {
             return null;
         }
-        if (!from.text("quant_method", "bnb").equals("bnb") || from.integer("quant_bits", 4) != 4) {
-            throw new UserException("quant_method " + from.text("quant_method", "bnb") + " with quant_bits "
-                    + from.integer("quant_bits", 4) + " is not supported; supported: bnb with 4 bits");
+        String method = from.has("quant_method") ? from.text("quant_method") : "bnb";
+        int bits = from.has("quant_bits") ? from.integer("quant_bits") : 4;
+        if (!method.equals("bnb") || bits != 4) {
+            throw new UserException("quant_method " + method + " with quant_bits " + bits
+                    + " is not supported; supported: bnb with 4 bits");
         }
         return new Quantization(
-                QuantType.ofBnbName(from.text("bnb_4bit_quant_type", "nf4")),
-                64,
-                from.bool("bnb_4bit_use_double_quant", true));
+                QuantType.ofBnbName(from.text("bnb_4bit_quant_type")), 64, from.bool("bnb_4bit_use_double_quant"));
     }
 
     /** The args.json of the run that wrote an adapter, beside or above it. */
     private static @Nullable Arguments trainingArguments(Path adapter) {
         for (Path folder = adapter.toAbsolutePath(); folder != null; folder = folder.getParent()) {
             if (Files.isRegularFile(folder.resolve("args.json"))) {
-                return Arguments.parse(List.of(folder.resolve("args.json").toString()), Sft.OPTIONS);
+                return Arguments.parse(
+                        Command.SFT, List.of(folder.resolve("args.json").toString()));
             }
             if (!Files.isRegularFile(folder.resolve(AdapterFiles.CONFIG))) {
                 return null;
@@ -147,9 +133,9 @@ final class Session implements AutoCloseable {
     private static Transformer load(Arguments a, Device device, Path path, @Nullable Quantization quantization) {
         try (ModelSource source = ModelSource.open(path)) {
             DType dtype = a.has("torch_dtype")
-                    ? DType.ofTorchName(a.text("torch_dtype", ""))
+                    ? DType.ofTorchName(a.text("torch_dtype"))
                     : source.config().dtype();
-            int threads = a.integer("threads", 0);
+            int threads = a.integer("threads");
             ModelLoader.Options options = new ModelLoader.Options(
                     dtype, quantization, threads == 0 ? Runtime.getRuntime().availableProcessors() : threads);
             long start = System.nanoTime();
@@ -176,7 +162,7 @@ final class Session implements AutoCloseable {
         return new DatasetReader(
                 text,
                 text.chatTemplate(),
-                a.has("system") ? a.text("system", "") : null,
+                a.has("system") ? a.text("system") : null,
                 Names.of("model_name", a.list("model_name")),
                 Names.of("model_author", a.list("model_author")),
                 model.config().vocabSize());

@@ -7,7 +7,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.LocalDateTime;
 import java.time.format.DateTimeFormatter;
-import java.util.HashSet;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -31,60 +30,11 @@ import org.qlora4j.optim.train.TrainingResult;
 
 /** {@code qlora sft}: fine-tunes a model. */
 final class Sft {
-    static final Set<String> OPTIONS = options();
-
     private Sft() {}
 
-    private static Set<String> options() {
-        Set<String> names = new HashSet<>(Session.OPTIONS);
-        names.addAll(TrainingData.OPTIONS);
-        names.addAll(Set.of(
-                "tuner_type",
-                "lora_rank",
-                "lora_alpha",
-                "lora_dropout",
-                "target_modules",
-                "target_regex",
-                "modules_to_save",
-                "use_rslora",
-                "use_dora",
-                "init_weights",
-                "num_train_epochs",
-                "max_steps",
-                "per_device_train_batch_size",
-                "per_device_eval_batch_size",
-                "dataloader_num_workers",
-                "gradient_accumulation_steps",
-                "learning_rate",
-                "lr_scheduler_type",
-                "warmup_ratio",
-                "warmup_steps",
-                "weight_decay",
-                "adam_beta1",
-                "adam_beta2",
-                "adam_epsilon",
-                "max_grad_norm",
-                "gradient_checkpointing",
-                "logging_steps",
-                "eval_steps",
-                "save_steps",
-                "save_total_limit",
-                "output_dir",
-                "add_version",
-                "resume_from_checkpoint",
-                "train_dataloader_shuffle",
-                "exclude_modules",
-                "rank_pattern",
-                "alpha_pattern",
-                "layers_to_transform",
-                "ask"));
-        return Set.copyOf(names);
-    }
-
-    static int run(List<String> words) {
-        Arguments a = Arguments.parse(words, OPTIONS);
-        if (!a.text("tuner_type", "lora").equals("lora")) {
-            throw new UserException("tuner_type '" + a.text("tuner_type", "") + "' is not supported; supported: lora");
+    static int run(Arguments a) {
+        if (!a.text("tuner_type").equals("lora")) {
+            throw new UserException("tuner_type '" + a.text("tuner_type") + "' is not supported; supported: lora");
         }
         TrainingData.Specs specs = TrainingData.Specs.of(a);
         LoraConfig lora = lora(a);
@@ -93,7 +43,7 @@ final class Sft {
             List<String> questions = a.list("ask");
             ask(session, questions, "before training");
             TrainingData data = TrainingData.read(specs, session.reader(a), a, config.seed());
-            session.model().setGradientCheckpointing(a.bool("gradient_checkpointing", true));
+            session.model().setGradientCheckpointing(a.bool("gradient_checkpointing"));
             LoraAdapter given = session.adapter();
             LoraAdapter adapter = given != null ? given : LoraAdapter.attach(session.model(), lora, config.seed());
             try {
@@ -112,11 +62,11 @@ final class Sft {
 
     private static void train(
             Session session, LoraAdapter adapter, Arguments a, TrainingConfig config, TrainingData data) {
-        String base = a.text("model", session.modelPath().toString());
+        String base = a.has("model") ? a.text("model") : session.modelPath().toString();
         try (Trainer trainer = new Trainer(
                 adapter, config, data.train(), data.validation(), base, session.text()::save, new Console())) {
             if (a.has("resume_from_checkpoint")) {
-                trainer.resume(Path.of(a.text("resume_from_checkpoint", "")));
+                trainer.resume(Path.of(a.text("resume_from_checkpoint")));
             }
             long start = System.nanoTime();
             TrainingResult result = trainer.run();
@@ -201,8 +151,8 @@ final class Sft {
     }
 
     private static TrainingConfig config(Arguments a) {
-        Path output = Path.of(a.text("output_dir", "output"));
-        if (a.bool("add_version", true) && !a.has("resume_from_checkpoint")) {
+        Path output = Path.of(a.text("output_dir"));
+        if (a.bool("add_version") && !a.has("resume_from_checkpoint")) {
             int version = 0;
             while (exists(output, "v" + version + "-")) {
                 version++;
@@ -210,30 +160,31 @@ final class Sft {
             output = output.resolve(
                     "v" + version + "-" + LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss")));
         }
-        int saveSteps = a.integer("save_steps", 500);
+        a.settle("gradient_accumulation_steps", Math.max(1, 16 / a.integer("per_device_train_batch_size")));
+        a.settle("eval_steps", a.text("save_steps"));
         return new TrainingConfig(
-                a.number("num_train_epochs", 3),
-                a.integer("max_steps", -1),
-                a.integer("per_device_train_batch_size", 1),
-                a.integer("per_device_eval_batch_size", 1),
-                a.integer("gradient_accumulation_steps", Math.max(1, 16 / a.integer("per_device_train_batch_size", 1))),
-                a.number("learning_rate", 1e-4),
-                LearningRate.Schedule.of(a.text("lr_scheduler_type", "cosine")),
-                a.number("warmup_ratio", 0),
-                a.integer("warmup_steps", 0),
+                a.number("num_train_epochs"),
+                a.integer("max_steps"),
+                a.integer("per_device_train_batch_size"),
+                a.integer("per_device_eval_batch_size"),
+                a.integer("gradient_accumulation_steps"),
+                a.number("learning_rate"),
+                LearningRate.Schedule.of(a.text("lr_scheduler_type")),
+                a.number("warmup_ratio"),
+                a.integer("warmup_steps"),
                 new AdamW.Options(
-                        a.number("adam_beta1", 0.9),
-                        a.number("adam_beta2", 0.95),
-                        a.number("adam_epsilon", 1e-8),
-                        a.number("weight_decay", 0.1),
-                        a.number("max_grad_norm", 1)),
-                a.integer("logging_steps", 5),
-                a.integer("eval_steps", saveSteps),
-                saveSteps,
-                a.integer("save_total_limit", 0),
+                        a.number("adam_beta1"),
+                        a.number("adam_beta2"),
+                        a.number("adam_epsilon"),
+                        a.number("weight_decay"),
+                        a.number("max_grad_norm")),
+                a.integer("logging_steps"),
+                a.integer("eval_steps"),
+                a.integer("save_steps"),
+                a.integer("save_total_limit"),
                 output,
-                a.integer("seed", 42),
-                a.bool("train_dataloader_shuffle", true));
+                a.integer("seed"),
+                a.bool("train_dataloader_shuffle"));
     }
 
     private static boolean exists(Path folder, String prefix) {
@@ -244,14 +195,14 @@ final class Sft {
     private static LoraConfig lora(Arguments a) {
         ModuleSelector targets;
         if (a.has("target_regex")) {
-            targets = new ModuleSelector.Regex(a.text("target_regex", ""));
+            targets = new ModuleSelector.Regex(a.text("target_regex"));
         } else {
-            List<String> names = a.has("target_modules") ? a.list("target_modules") : List.of("all-linear");
+            List<String> names = a.list("target_modules");
             targets = names.equals(List.of("all-linear"))
                     ? new ModuleSelector.AllLinear()
                     : new ModuleSelector.Names(new LinkedHashSet<>(names));
         }
-        String init = a.text("init_weights", "true").toLowerCase(Locale.ROOT);
+        String init = a.text("init_weights").toLowerCase(Locale.ROOT);
         LoraConfig.InitWeights initWeights = switch (init) {
             case "true" -> LoraConfig.InitWeights.TRUE;
             case "false" -> LoraConfig.InitWeights.FALSE;
@@ -260,12 +211,12 @@ final class Sft {
                 throw new UserException(
                         "init_weights '" + init + "' is not supported; supported: true, false, gaussian");
         };
-        return LoraConfig.builder(a.integer("lora_rank", 8), a.number("lora_alpha", 32))
-                .loraDropout(a.number("lora_dropout", 0.05))
+        return LoraConfig.builder(a.integer("lora_rank"), a.number("lora_alpha"))
+                .loraDropout(a.number("lora_dropout"))
                 .targetModules(targets)
                 .excludeModules(exclude(a))
-                .useRslora(a.bool("use_rslora", false))
-                .useDora(a.bool("use_dora", false))
+                .useRslora(a.bool("use_rslora"))
+                .useDora(a.bool("use_dora"))
                 .rankPattern(LoraJson.ranks(a.json("rank_pattern")))
                 .alphaPattern(LoraJson.alphas(a.json("alpha_pattern")))
                 .layersToTransform(LoraJson.layers(a.json("layers_to_transform")))

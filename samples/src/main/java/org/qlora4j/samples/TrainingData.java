@@ -3,7 +3,6 @@ package org.qlora4j.samples;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
-import java.util.Set;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.qlora4j.lora.data.DatasetReader;
@@ -15,17 +14,6 @@ import org.qlora4j.lora.text.Tokenizer;
 
 /** The rows that {@code --dataset} and {@code --val_dataset} name, ready for training. */
 record TrainingData(List<Batch.Row> train, List<Batch.Row> validation) {
-    static final Set<String> OPTIONS = Set.of(
-            "dataset",
-            "val_dataset",
-            "split_dataset_ratio",
-            "dataset_shuffle",
-            "max_length",
-            "truncation_strategy",
-            "system",
-            "model_name",
-            "model_author");
-
     /** The sets an option names, before anything slow happens. */
     record Specs(List<DatasetSpec> train, List<DatasetSpec> validation) {
         static Specs of(Arguments a) {
@@ -39,15 +27,14 @@ record TrainingData(List<Batch.Row> train, List<Batch.Row> validation) {
 
     /** Reads all sets; rows that are too long are dropped, cut or split, and counted. */
     static TrainingData read(Specs specs, DatasetReader reader, Arguments a, long seed) {
-        int maxLength = a.integer("max_length", 2048);
+        int maxLength = a.integer("max_length");
         if (maxLength < 2) {
             throw new UserException("max_length must be at least 2, got " + maxLength);
         }
-        Truncation truncation = Truncation.of(a.text("truncation_strategy", "delete"));
-        List<Batch.Row> rows =
-                fitting(reader, specs.train(), a.bool("dataset_shuffle", true), seed, maxLength, truncation);
+        Truncation truncation = Truncation.of(a.text("truncation_strategy"));
+        List<Batch.Row> rows = fitting(reader, specs.train(), a.bool("dataset_shuffle"), seed, maxLength, truncation);
         List<Batch.Row> validation = fitting(reader, specs.validation(), false, seed, maxLength, truncation);
-        double ratio = a.number("split_dataset_ratio", 0);
+        double ratio = a.number("split_dataset_ratio");
         return ratio > 0 && validation.isEmpty() ? split(rows, ratio, seed) : new TrainingData(rows, validation);
     }
 

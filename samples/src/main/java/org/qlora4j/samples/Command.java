@@ -1,0 +1,54 @@
+package org.qlora4j.samples;
+
+import java.util.List;
+import java.util.Locale;
+import java.util.function.ToIntFunction;
+
+/** The commands: what each does and which options it takes. */
+enum Command {
+    SFT(
+            "fine-tune a model with LoRA on a data set",
+            Sft::run,
+            Options.MODEL,
+            Options.DATA,
+            Options.TEXT,
+            Options.LORA,
+            Options.TRAINING,
+            Options.OUTPUT,
+            Options.MACHINE),
+    INFER("talk to a model, with or without an adapter", Infer::run, Options.MODEL, Options.ANSWERS, Options.MACHINE),
+    EVAL(
+            "the loss of each row of a data set",
+            Eval::run,
+            Options.MODEL,
+            Options.EVALUATION,
+            Options.TEXT,
+            Options.MACHINE),
+    EXPORT("merge an adapter into its base", Export::run, Options.MODEL, Options.MERGE, Options.MACHINE),
+    BENCH("the speed and memory of training and answering", Bench::run, Options.MODEL, Options.BENCH, Options.MACHINE),
+    DOCTOR("what was found on this machine, with a real test", Doctor::run, Options.MACHINE),
+    NATIVES("fetch the native libraries and the demonstration model", Doctor::fetch);
+
+    final String description;
+    final List<Options.Group> groups;
+    private final ToIntFunction<Arguments> action;
+
+    Command(String description, ToIntFunction<Arguments> action, Options.Group... groups) {
+        this.description = description;
+        this.action = action;
+        this.groups = List.of(groups);
+    }
+
+    /** Its word on the command line. */
+    String word() {
+        return name().toLowerCase(Locale.ROOT);
+    }
+
+    static Command of(String word) {
+        return valueOf(word.toUpperCase(Locale.ROOT));
+    }
+
+    int run(Arguments arguments) {
+        return action.applyAsInt(arguments);
+    }
+}

@@ -1,0 +1,58 @@
+package org.qlora4j.samples;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+import org.snakeyaml.engine.v2.api.Load;
+import org.snakeyaml.engine.v2.api.LoadSettings;
+import org.snakeyaml.engine.v2.exceptions.YamlEngineException;
+
+/** A YAML or JSON file of options. */
+final class OptionFile {
+    private OptionFile() {}
+
+    /** Its names and values: texts, lists of texts, or JSON as text. */
+    static Map<String, @Nullable Object> read(String name) {
+        Path file = Path.of(name);
+        if (!Files.isRegularFile(file)) {
+            throw new UserException("there is no configuration file " + file);
+        }
+        Object parsed;
+        try {
+            // YAML is a superset of JSON; the engine builds maps, lists and scalars only
+            parsed = new Load(LoadSettings.builder().setLabel(file.toString()).build())
+                    .loadFromString(Files.readString(file));
+        } catch (YamlEngineException e) {
+            throw new UserException(
+                    file + " is not YAML: " + String.valueOf(e.getMessage()).replace('\n', ' '));
+        } catch (IOException e) {
+            throw new UserException("cannot read " + file + ": " + e);
+        }
+        if (!(parsed instanceof Map<?, ?> map)) {
+            throw new UserException(file + " must hold 'name: value' pairs");
+        }
+        Map<String, @Nullable Object> values = new LinkedHashMap<>();
+        map.forEach((key, value) -> values.put(String.valueOf(key), value));
+        return values;
+    }
+
+    /** A value of the file as the words that say the same on the command line. */
+    static List<String> words(@Nullable Object value, Option.Kind kind) {
+        if (value == null) {
+            return List.of();
+        }
+        return value instanceof List<?> many && kind != Option.Kind.JSON
+                ? many.stream().map(OptionFile::scalar).toList()
+                : List.of(scalar(value));
+    }
+
+    private static String scalar(@Nullable Object value) {
+        return value instanceof Map<?, ?> || value instanceof List<?>
+                ? Option.MAPPER.valueToTree(value).toString()
+                : String.valueOf(value);
+    }
+}

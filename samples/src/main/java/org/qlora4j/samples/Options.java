@@ -1,0 +1,165 @@
+package org.qlora4j.samples;
+
+import static org.qlora4j.samples.Option.bool;
+import static org.qlora4j.samples.Option.integer;
+import static org.qlora4j.samples.Option.json;
+import static org.qlora4j.samples.Option.list;
+import static org.qlora4j.samples.Option.number;
+import static org.qlora4j.samples.Option.text;
+
+import java.util.List;
+import java.util.Map;
+
+/** All options, in the groups that the commands take; names and defaults are ms-swift's. */
+final class Options {
+    /** Options that belong together, and their heading in the help. */
+    record Group(String heading, List<Option> options) {}
+
+    static final Group MACHINE = new Group(
+            "Machine",
+            List.of(
+                    text("device", "auto", "auto, cpu, or reference (slow: defines every operation, in double)"),
+                    integer("threads", "0", "threads of the CPU device; 0: one per core"),
+                    text("natives", "", "folder that holds the native libraries or the packages a message named")));
+
+    static final Group MODEL = new Group(
+            "Model",
+            List.of(
+                    text("model", "", "Hugging Face folder, .gguf file, or " + Session.DEMO_MODEL),
+                    text("torch_dtype", "", "what weights are kept in if not quantized: float32, bfloat16, float16"),
+                    text("adapters", "", "folder of a PEFT adapter; sft starts from its weights"),
+                    text("quant_method", "", "bnb quantizes the base; without it, it stays as it is (plain LoRA)"),
+                    integer("quant_bits", "", "bits of a quantized weight: 4, if there is a quant_method"),
+                    text("bnb_4bit_quant_type", "nf4", "nf4 or fp4"),
+                    bool("bnb_4bit_use_double_quant", "true", "quantize the absmax values too"),
+                    text("bnb_4bit_compute_dtype", "", "dtype of products, where the device has a choice"),
+                    text("bnb_4bit_quant_storage", "", "taken for compatibility; codes are stored as uint8"),
+                    integer("seed", "42", "of everything random: same seed, same bits")));
+
+    static final Group TEXT = new Group(
+            "Text",
+            List.of(
+                    text("system", "", "system message of conversations that have none"),
+                    list("model_name", "", "stands for {{NAME}}: one value, or Chinese and English"),
+                    list("model_author", "", "stands for {{AUTHOR}}: one value, or Chinese and English")));
+
+    static final Group DATA = new Group(
+            "Data",
+            List.of(
+                    list("dataset", "", ".jsonl files or ids, each with #N for N rows"),
+                    list("val_dataset", "", "rows to evaluate on, named as dataset's"),
+                    number("split_dataset_ratio", "0", "share of the rows to evaluate on, if there is no val_dataset"),
+                    integer("max_length", "2048", "longest row in tokens"),
+                    text("truncation_strategy", "delete", "rows that are too long: delete, left, right, split"),
+                    bool("dataset_shuffle", "true", "choose and order the N rows of #N at random"),
+                    bool("train_dataloader_shuffle", "true", "a new order of rows in each epoch"),
+                    integer("dataloader_num_workers", "1", "taken for compatibility; rows are tokenized before")));
+
+    static final Group LORA = new Group(
+            "LoRA",
+            List.of(
+                    text("tuner_type", "lora", "lora"),
+                    integer("lora_rank", "8", "columns of B, rows of A"),
+                    number("lora_alpha", "32", "the update is scaled by alpha / rank"),
+                    number("lora_dropout", "0.05", "share of A's input that is set to 0 in training"),
+                    list("target_modules", "all-linear", "all-linear, or the names modules end with"),
+                    text("target_regex", "", "regular expression of whole module names, instead of target_modules"),
+                    list("exclude_modules", "", "name endings, or as JSON a list or a regular expression"),
+                    list("modules_to_save", "", "modules trained as a whole: lm_head"),
+                    bool("use_rslora", "false", "scale by alpha / sqrt(rank)"),
+                    bool("use_dora", "false", "weight-decomposed LoRA: train the length of each row too"),
+                    text("init_weights", "true", "true (A uniform, B 0), false (both random), gaussian"),
+                    json("rank_pattern", "{\"module\": rank}, where it differs from lora_rank"),
+                    json("alpha_pattern", "{\"module\": alpha}, where it differs from lora_alpha"),
+                    json("layers_to_transform", "[indices] of the layers to tune")));
+
+    static final Group TRAINING = new Group(
+            "Training",
+            List.of(
+                    number("num_train_epochs", "3", "passes over the rows"),
+                    integer("max_steps", "-1", "steps; -1: as the epochs give"),
+                    integer("per_device_train_batch_size", "1", "rows of a forward pass"),
+                    integer("per_device_eval_batch_size", "1", "rows of a forward pass when evaluating"),
+                    integer("gradient_accumulation_steps", "", "passes of a step; default 16 / batch size"),
+                    bool("gradient_checkpointing", "true", "run layers again in backward instead of keeping them"),
+                    number("learning_rate", "1e-4", "the highest one"),
+                    text("lr_scheduler_type", "cosine", "constant, constant_with_warmup, linear, cosine"),
+                    number("warmup_ratio", "0", "share of the steps in which the learning rate rises"),
+                    integer("warmup_steps", "0", "steps in which it rises, instead of warmup_ratio"),
+                    number("weight_decay", "0.1", "of AdamW"),
+                    number("adam_beta1", "0.9", "decay of the mean"),
+                    number("adam_beta2", "0.95", "decay of the mean of squares"),
+                    number("adam_epsilon", "1e-8", "added to the root"),
+                    number("max_grad_norm", "1", "longer gradients are scaled to this norm")));
+
+    static final Group OUTPUT = new Group(
+            "Output",
+            List.of(
+                    text("output_dir", "output", "folder of checkpoints and logs"),
+                    bool("add_version", "true", "write into a new folder vN-time below output_dir"),
+                    text("resume_from_checkpoint", "", "checkpoint folder to go on from, bit for bit"),
+                    integer("logging_steps", "5", "steps between lines of logging.jsonl"),
+                    integer("eval_steps", "", "steps between evaluations; default save_steps"),
+                    integer("save_steps", "500", "steps between checkpoints"),
+                    integer("save_total_limit", "0", "checkpoints kept besides the best; 0: all"),
+                    list("ask", "", "questions to the model before and after training")));
+
+    static final Group EVALUATION = new Group(
+            "Evaluation",
+            List.of(
+                    list("val_dataset", "", "the rows: .jsonl files or ids, each with #N for N rows"),
+                    text("result_path", "", "writes loss and label_tokens of each row to this .jsonl file")));
+
+    static final Group ANSWERS = new Group(
+            "Answers",
+            List.of(
+                    text("system", "", "system message"),
+                    list("prompt", "", "one question to answer; without it, a conversation"),
+                    integer("max_new_tokens", "512", "longest answer in tokens"),
+                    number("temperature", "0", "0 takes the likeliest token"),
+                    integer("top_k", "0", "choose among this many of the likeliest tokens; 0: all"),
+                    number("top_p", "1", "choose among the likeliest tokens that reach this probability together"),
+                    bool("stream", "true", "show the answer as it is made")));
+
+    static final Group MERGE = new Group(
+            "Export",
+            List.of(
+                    bool("merge_lora", "false", "merge the adapter into its base"),
+                    text("output_dir", "", "new folder; default: the adapter's with -merged")));
+
+    static final Group BENCH = new Group(
+            "Benchmark",
+            List.of(
+                    text("workload", "train", "train, instructions or generate"),
+                    integer("sequence", "512", "tokens of a row"),
+                    bool("gradient_checkpointing", "false", "run layers again in backward"),
+                    integer("steps", "4", "timed steps"),
+                    integer("rows", "16", "rows of the workload instructions"),
+                    integer("max_new_tokens", "128", "tokens of the workload generate")));
+
+    /** Names of earlier versions of ms-swift, and the present ones. */
+    private static final Map<String, String> OLD_NAMES = Map.ofEntries(
+            Map.entry("train_type", "tuner_type"),
+            Map.entry("sft_type", "tuner_type"),
+            Map.entry("model_id_or_path", "model"),
+            Map.entry("ckpt_dir", "adapters"),
+            Map.entry("dtype", "torch_dtype"),
+            Map.entry("quantization_bit", "quant_bits"),
+            Map.entry("bnb_4bit_comp_dtype", "bnb_4bit_compute_dtype"),
+            Map.entry("init_lora_weights", "init_weights"),
+            Map.entry("lora_target_modules", "target_modules"),
+            Map.entry("lora_target_regex", "target_regex"),
+            Map.entry("lora_modules_to_save", "modules_to_save"),
+            Map.entry("lora_dropout_p", "lora_dropout"),
+            Map.entry("batch_size", "per_device_train_batch_size"),
+            Map.entry("eval_batch_size", "per_device_eval_batch_size"),
+            Map.entry("dataset_test_ratio", "split_dataset_ratio"));
+
+    private Options() {}
+
+    /** {@code train-type} is {@code tuner_type}. */
+    static String presentName(String name) {
+        String plain = name.replace('-', '_');
+        return OLD_NAMES.getOrDefault(plain, plain);
+    }
+}
