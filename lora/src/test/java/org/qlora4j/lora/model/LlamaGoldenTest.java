@@ -23,8 +23,10 @@ import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.AdapterMerge;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.nf4.Devices;
-import org.qlora4j.nf4.device.AdamWStep;
 import org.qlora4j.nf4.device.Device;
+import org.qlora4j.nf4.device.OptimizerRule;
+import org.qlora4j.nf4.device.OptimizerState;
+import org.qlora4j.nf4.device.OptimizerStep;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.file.Safetensors;
 import org.qlora4j.nf4.file.StoredTensor;
@@ -154,10 +156,15 @@ class LlamaGoldenTest {
                 LoraAdapter adapter = c.attach(model);
                 Scope scope = device.newScope()) {
             int n = adapter.parameters().values().cols();
-            Tensor m = scope.newTensor(1, n);
-            Tensor v = scope.newTensor(1, n);
-            device.ops().fill(m, 0);
-            device.ops().fill(v, 0);
+            OptimizerRule rule = new OptimizerRule.AdamW(
+                    hyper.path("betas").path(0).doubleValue(),
+                    hyper.path("betas").path(1).doubleValue(),
+                    hyper.path("eps").doubleValue(),
+                    hyper.path("weight_decay").doubleValue(),
+                    true);
+            OptimizerState state = OptimizerState.Full.allocate(scope, rule, n);
+            device.ops().fill(state.state1(), 0);
+            device.ops().fill(state.state2(), 0);
             for (JsonNode step : train.path("steps")) {
                 int s = step.path("step").intValue();
                 Batch batch = new Batch(List.of(c.rows.get(step.path("row").intValue())));
@@ -168,19 +175,11 @@ class LlamaGoldenTest {
                         Math.sqrt(device.ops().sumOfSquares(adapter.parameters().gradients()));
                 double clip = Math.min(1, hyper.path("max_grad_norm").doubleValue() / (norm + 1e-6));
                 device.ops()
-                        .adamW(
+                        .optimizerStep(
                                 adapter.parameters().values(),
                                 adapter.parameters().gradients(),
-                                m,
-                                v,
-                                new AdamWStep(
-                                        s,
-                                        hyper.path("lr").doubleValue(),
-                                        hyper.path("betas").path(0).doubleValue(),
-                                        hyper.path("betas").path(1).doubleValue(),
-                                        hyper.path("eps").doubleValue(),
-                                        hyper.path("weight_decay").doubleValue(),
-                                        clip));
+                                state,
+                                new OptimizerStep(rule, s, hyper.path("lr").doubleValue(), clip));
             }
             Path last = c.folder.resolve("adapter_final");
             try (Safetensors golden = Safetensors.open(last.resolve(AdapterFiles.WEIGHTS))) {

@@ -1,5 +1,6 @@
 package org.qlora4j.nf4.device;
 
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -404,23 +405,22 @@ public final class CheckedOps implements Ops {
     }
 
     @Override
-    public void adamW(Tensor p, Tensor g, Tensor m, Tensor v, AdamWStep step) {
-        String op = "adamW";
+    public void optimizerStep(Tensor p, Tensor g, OptimizerState state, OptimizerStep step) {
+        String op = "optimizerStep";
         checkThread(op);
-        check.floats(op, "p", p);
-        check.floats(op, "g", g, p.rows(), p.cols());
-        check.floats(op, "m", m, p.rows(), p.cols());
-        check.floats(op, "v", v, p.rows(), p.cols());
-        check.require(step.step() >= 1, op, "step must be at least 1", step.step());
-        check.require(step.beta1() >= 0 && step.beta1() < 1, op, "beta1 must be in [0, 1)", step.beta1());
-        check.require(step.beta2() >= 0 && step.beta2() < 1, op, "beta2 must be in [0, 1)", step.beta2());
-        check.require(step.epsilon() >= 0, op, "epsilon must be at least 0", step.epsilon());
+        int n = p.cols();
+        check.floats(op, "p", p, 1, n);
+        check.floats(op, "g", g, 1, n);
         check.apart(op, "p", p, "g", g);
-        check.apart(op, "p", p, "m", m);
-        check.apart(op, "p", p, "v", v);
-        check.apart(op, "m", m, "g", g);
-        check.apart(op, "m", m, "v", v);
-        check.apart(op, "v", v, "g", g);
-        ops.adamW(p, g, m, v, step);
+        check.state(op, state, step.rule(), n);
+        for (Tensor part : List.of(state.state1(), state.state2())) {
+            check.apart(op, "state", part, "p", p);
+            check.apart(op, "state", part, "g", g);
+        }
+        check.apart(op, "state1", state.state1(), "state2", state.state2());
+        check.require(step.step() >= 1, op, "step must be at least 1", step.step());
+        check.require(Double.isFinite(step.learningRate()), op, "learningRate must be finite", step.learningRate());
+        check.require(Double.isFinite(step.gradientScale()), op, "gradientScale must be finite", step.gradientScale());
+        ops.optimizerStep(p, g, state, step);
     }
 }

@@ -19,8 +19,15 @@ final class OpChecks {
         this.hostReadable = hostReadable;
     }
 
-    /** Device and scope only. */
+    /** Device and scope; paged memory is for optimizer state, which no native code sees. */
     void usable(String op, String arg, Tensor t) {
+        present(op, arg, t);
+        if (t.memory().isPaged()) {
+            throw new ShapeException(op + ": " + arg + " " + t + " lies in paged memory, which is for optimizer state");
+        }
+    }
+
+    private void present(String op, String arg, Tensor t) {
         if (!deviceName.equals(t.memory().deviceName())) {
             throw new ShapeException(op + ": " + arg + " must be on " + deviceName + ", got " + t);
         }
@@ -201,6 +208,31 @@ final class OpChecks {
         boolean inRow = column < widthA && row < a.rows() && row + b.rows() > 0;
         boolean inNextRow = column + widthB > stride && row + 1 < a.rows() && row + 1 + b.rows() > 0;
         return inRow || inNextRow;
+    }
+
+    /** Optimizer state of n elements; the only tensors that may lie in paged memory. */
+    void state(String op, OptimizerState state, OptimizerRule rule, int n) {
+        switch (state) {
+            case OptimizerState.Full full -> {
+                statePart(op, "state1", full.state1(), floatType, rule.state1Rows(), n);
+                statePart(op, "state2", full.state2(), floatType, rule.state2Rows(), n);
+            }
+            case OptimizerState.EightBit eightBit -> {
+                int blocks = OptimizerState.EightBit.blocks(n);
+                statePart(op, "state1", eightBit.state1(), DType.U8, rule.state1Rows(), n);
+                statePart(op, "absmax1", eightBit.absmax1(), DType.F32, rule.state1Rows(), blocks);
+                statePart(op, "state2", eightBit.state2(), DType.U8, rule.state2Rows(), n);
+                statePart(op, "absmax2", eightBit.absmax2(), DType.F32, rule.state2Rows(), blocks);
+            }
+        }
+    }
+
+    private void statePart(String op, String arg, Tensor t, DType dtype, int rows, int cols) {
+        present(op, arg, t);
+        if (t.dtype() != dtype) {
+            throw new ShapeException(op + ": " + arg + " must be " + dtype + ", got " + t);
+        }
+        shape(op, arg, t, rows, cols);
     }
 
     void require(boolean holds, String op, String what, double found) {

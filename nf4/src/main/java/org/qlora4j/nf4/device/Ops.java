@@ -155,7 +155,11 @@ public interface Ops {
     double sumOfSquares(Tensor x);
 
     /**
-     * One AdamW step on all elements. @param p parameter @param g gradient @param m first moment @param v second moment
+     * One optimizer step on all elements; gradients must be finite.
+     *
+     * @param p float [1, n], changed
+     * @param g float [1, n]
+     * @param state of n parameters, changed
      */
-    void adamW(Tensor p, Tensor g, Tensor m, Tensor v, AdamWStep step);
+    void optimizerStep(Tensor p, Tensor g, OptimizerState state, OptimizerStep step);
 }

@@ -7,4 +7,9 @@ public interface Memory {
 
     /** False once the owner has freed the bytes; a tensor of closed memory must not be used. */
     boolean isOpen();
+
+    /** True if the system may move the bytes to disk; only optimizer state lies in such memory. */
+    default boolean isPaged() {
+        return false;
+    }
 }

@@ -306,16 +306,46 @@ class CheckedOpsTest {
         refused("crossEntropy: losses must be [1, 3]", () -> ops.crossEntropy(t(1, 2), t(3, 5), ints(0, 0, 0), 1));
         refused("crossEntropy: labels must be [1, 3]", () -> ops.crossEntropy(t(1, 3), t(3, 5), ints(0, 0), 1));
         Tensor p = t(1, 4);
-        AdamWStep step = new AdamWStep(1, 0.1, 0.9, 0.999, 1e-8, 0, 1);
-        refused("adamW: v must be [1, 4]", () -> ops.adamW(p, t(1, 4), t(1, 4), t(1, 5), step));
-        refused("adamW: p F32 [1, 4] on test must not overlap m", () -> ops.adamW(p, t(1, 4), p, t(1, 4), step));
+        OptimizerRule rule = new OptimizerRule.AdamW(0.9, 0.999, 1e-8, 0, true);
+        OptimizerStep step = new OptimizerStep(rule, 1, 0.1, 1);
+        OptimizerState state = OptimizerState.Full.allocate(scope, rule, 4);
+        refused("optimizerStep: p must be [1, 4]", () -> ops.optimizerStep(t(2, 4), t(2, 4), state, step));
+        refused("optimizerStep: g must be [1, 4]", () -> ops.optimizerStep(p, t(1, 5), state, step));
         refused(
-                "adamW: step must be at least 1, got 0",
-                () -> ops.adamW(p, t(1, 4), t(1, 4), t(1, 4), new AdamWStep(0, 0.1, 0.9, 0.999, 1e-8, 0, 1)));
+                "optimizerStep: state1 must be [1, 4], got F32 [1, 5]",
+                () -> ops.optimizerStep(p, t(1, 4), OptimizerState.Full.allocate(scope, rule, 5), step));
         refused(
-                "adamW: beta2 must be in [0, 1), got 1.0",
-                () -> ops.adamW(p, t(1, 4), t(1, 4), t(1, 4), new AdamWStep(1, 0.1, 0.9, 1, 1e-8, 0, 1)));
-        passes(() -> ops.adamW(p, t(1, 4), t(1, 4), t(1, 4), step));
+                "optimizerStep: state1 must be [2, 4], got F32 [1, 4]",
+                () -> ops.optimizerStep(
+                        p,
+                        t(1, 4),
+                        state,
+                        new OptimizerStep(
+                                new OptimizerRule.AdEmaMix(0.9, 0.99, 0.999, 5, 0, 0, 0, 0, true), 1, 0.1, 1)));
+        refused(
+                "optimizerStep: state F32 [1, 4] on test must not overlap p",
+                () -> ops.optimizerStep(p, t(1, 4), new OptimizerState.Full(p, state.state2()), step));
+        refused(
+                "optimizerStep: state1 F32 [1, 4] on test must not overlap state2",
+                () -> ops.optimizerStep(p, t(1, 4), new OptimizerState.Full(state.state1(), state.state1()), step));
+        refused(
+                "optimizerStep: step must be at least 1, got 0",
+                () -> ops.optimizerStep(p, t(1, 4), state, new OptimizerStep(rule, 0, 0.1, 1)));
+        refused(
+                "optimizerStep: gradientScale must be finite, got NaN",
+                () -> ops.optimizerStep(p, t(1, 4), state, new OptimizerStep(rule, 1, 0.1, Double.NaN)));
+        OptimizerState.EightBit small =
+                OptimizerState.EightBit.allocate(scope, rule, 4, org.qlora4j.nf4.weight.Blockwise8.Rule.NEAREST);
+        refused(
+                "optimizerStep: absmax2 must be [1, 1], got F32 [1, 2]",
+                () -> ops.optimizerStep(
+                        p,
+                        t(1, 4),
+                        new OptimizerState.EightBit(
+                                small.state1(), small.absmax1(), small.state2(), t(1, 2), small.rounding()),
+                        step));
+        passes(() -> ops.optimizerStep(p, t(1, 4), state, step));
+        passes(() -> ops.optimizerStep(p, t(1, 4), small, step));
     }
 
     @Test

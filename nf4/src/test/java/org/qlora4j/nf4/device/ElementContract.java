@@ -210,36 +210,4 @@ abstract class ElementContract extends RowContract {
         both.ops().copy(narrowNan.mine(), nan.mine());
         assertArrayEquals(new double[] {Double.NaN, Double.NaN}, both.values(narrowNan.mine()));
     }
-
-    @Test
-    void adamW() {
-        forEach((rows, cols, scale, layout) -> {
-            Pair p = both.random(rows, cols, 1, layout);
-            Pair m = both.make(rows, cols, layout, new double[rows * cols]);
-            Pair v = both.make(rows, cols, layout, new double[rows * cols]);
-            for (long t : new long[] {1, 2, 3, 1000}) {
-                Pair g = both.random(rows, cols, scale, layout);
-                AdamWStep step = new AdamWStep(t, 1e-2, 0.9, 0.999, 1e-8, 0.01, 0.7);
-                both.ops().adamW(p.mine(), g.mine(), m.mine(), v.mine(), step);
-                both.referenceOps().adamW(p.expected(), g.expected(), m.expected(), v.expected(), step);
-                String what = "adamW " + rows + "x" + cols + " scale " + scale + " step " + t;
-                both.assertClose(what + " p", p, 2 * element);
-                // m may pass near zero after a change of sign: the largest value is the measure
-                both.assertClose(what + " m", m, 4 * element);
-                both.assertClose(what + " v", v, 4 * element);
-            }
-        });
-    }
-
-    @Test
-    void adamWWithoutGradientOnlyDecays() {
-        Pair p = both.random(3, 5, 1, Layout.CONTIGUOUS);
-        Pair zero = both.make(3, 5, Layout.CONTIGUOUS, new double[15]);
-        Pair m = both.make(3, 5, Layout.CONTIGUOUS, new double[15]);
-        Pair v = both.make(3, 5, Layout.CONTIGUOUS, new double[15]);
-        AdamWStep step = new AdamWStep(1, 0.5, 0.9, 0.999, 1e-8, 0.1, 1);
-        both.ops().adamW(p.mine(), zero.mine(), m.mine(), v.mine(), step);
-        both.referenceOps().adamW(p.expected(), zero.expected(), m.expected(), v.expected(), step);
-        both.assertClose("decay", p, element);
-    }
 }

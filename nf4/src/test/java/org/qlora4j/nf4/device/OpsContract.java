@@ -14,7 +14,7 @@ import org.qlora4j.nf4.device.TwoDevices.Pair;
  * device's test class extends this one and opens the device; this class itself holds the tests of attention, its
  * superclasses the others.
  */
-abstract class OpsContract extends ElementContract {
+abstract class OpsContract extends OptimizerContract {
     private record Inputs(Pair q, Pair k, Pair v, Pair out, Pair logSumExp, AttentionShape shape, String what) {}
 
     /** Runs forward and compares it. */

@@ -307,19 +307,91 @@ class ReferenceOpsTest {
         assertValues(logits, -0.125, 0.125, 0.25, -0.25);
     }
 
+    /** State of one parameter, zeros. */
+    private OptimizerState.Full zeros(OptimizerRule rule) {
+        OptimizerState.Full state = OptimizerState.Full.allocate(scope, rule, 1);
+        ops.fill(state.state1(), 0);
+        ops.fill(state.state2(), 0);
+        return state;
+    }
+
     @Test
     void adamW() {
         Tensor p = t(1, 1, 2);
-        Tensor m = t(1, 1, 0);
-        Tensor v = t(1, 1, 0);
-        ops.adamW(p, t(1, 1, -6), m, v, new AdamWStep(1, 0.1, 0.9, 0.99, 1e-8, 0.5, 0.5));
+        OptimizerRule rule = new OptimizerRule.AdamW(0.9, 0.99, 1e-8, 0.5, true);
+        OptimizerState state = zeros(rule);
+        ops.optimizerStep(p, t(1, 1, -6), state, new OptimizerStep(rule, 1, 0.1, 0.5));
         // g = -3: m = -0.3, v = 0.09; both corrected: -3 and 9
-        assertValues(m, -0.3);
-        assertValues(v, 0.09);
+        assertValues(state.state1(), -0.3);
+        assertValues(state.state2(), 0.09);
         assertValues(p, 2 * 0.95 + 0.1 * 3 / (3 + 1e-8));
-        ops.adamW(p, t(1, 1, 2), m, v, new AdamWStep(2, 0.1, 0.9, 0.99, 1e-8, 0, 1));
+        OptimizerRule noDecay = new OptimizerRule.AdamW(0.9, 0.99, 1e-8, 0, true);
+        ops.optimizerStep(p, t(1, 1, 2), state, new OptimizerStep(noDecay, 2, 0.1, 1));
         double m2 = 0.9 * -0.3 + 0.1 * 2;
         double v2 = 0.99 * 0.09 + 0.01 * 4;
         assertValues(p, 1.9 + 0.3 / (3 + 1e-8) - 0.1 * (m2 / 0.19) / (Math.sqrt(v2 / (1 - 0.99 * 0.99)) + 1e-8));
+    }
+
+    @Test
+    void decayAfterTheStepDecaysTheChangeToo() {
+        Tensor p = t(1, 1, 2);
+        OptimizerRule rule = new OptimizerRule.AdamW(0.9, 0.99, 0, 0.5, false);
+        ops.optimizerStep(p, t(1, 1, -6), zeros(rule), new OptimizerStep(rule, 1, 0.1, 0.5));
+        assertValues(p, (2 + 0.1) * 0.95);
+    }
+
+    @Test
+    void lion() {
+        Tensor p = t(1, 1, 2);
+        OptimizerRule rule = new OptimizerRule.Lion(0.9, 0.5, 0.5);
+        OptimizerState state = zeros(rule);
+        ops.optimizerStep(p, t(1, 1, -6), state, new OptimizerStep(rule, 1, 0.1, 0.5));
+        assertValues(p, 2 * 0.95 + 0.1);
+        assertValues(state.state1(), -1.5);
+        // 0.9·-1.5 + 0.1·3 is negative still
+        ops.optimizerStep(p, t(1, 1, 3), state, new OptimizerStep(rule, 2, 0.1, 1));
+        assertValues(p, 2 * 0.95 * 0.95 + 0.1 * 0.95 + 0.1);
+        assertValues(state.state1(), 0.75);
+    }
+
+    @Test
+    void sgdWithAndWithoutMomentum() {
+        Tensor p = t(1, 1, 2);
+        OptimizerRule plain = new OptimizerRule.Sgd(0, 0.5);
+        ops.optimizerStep(p, t(1, 1, 3), zeros(plain), new OptimizerStep(plain, 1, 0.1, 2));
+        assertValues(p, 2 - 0.1 * (6 + 1));
+        OptimizerRule momentum = new OptimizerRule.Sgd(0.9, 0);
+        OptimizerState state = zeros(momentum);
+        ops.optimizerStep(p, t(1, 1, 3), state, new OptimizerStep(momentum, 1, 0.1, 1));
+        assertValues(p, 1.3 - 0.3);
+        ops.optimizerStep(p, t(1, 1, 1), state, new OptimizerStep(momentum, 2, 0.1, 1));
+        assertValues(p, 1.0 - 0.1 * (0.9 * 3 + 1));
+    }
+
+    @Test
+    void rmsPropAndAdagrad() {
+        Tensor p = t(1, 1, 2);
+        OptimizerRule rmsProp = new OptimizerRule.RmsProp(0.75, 1, 0.5);
+        ops.optimizerStep(p, t(1, 1, 3), zeros(rmsProp), new OptimizerStep(rmsProp, 1, 0.1, 1));
+        // g + wd·p = 4, v = 0.25·16 = 4
+        assertValues(p, 2 - 0.1 * 4 / (2 + 1));
+        Tensor q = t(1, 1, 2);
+        OptimizerRule adagrad = new OptimizerRule.Adagrad(1, 0);
+        OptimizerState state = zeros(adagrad);
+        ops.optimizerStep(q, t(1, 1, 3), state, new OptimizerStep(adagrad, 1, 0.1, 1));
+        ops.optimizerStep(q, t(1, 1, 4), state, new OptimizerStep(adagrad, 2, 0.1, 1));
+        assertValues(q, 2 - 0.1 * 3 / (3 + 1) - 0.1 * 4 / (5 + 1));
+    }
+
+    @Test
+    void adEmaMix() {
+        Tensor p = t(1, 1, 2);
+        OptimizerRule rule = new OptimizerRule.AdEmaMix(0.5, 0.75, 0.875, 4, 1, 0, 0, 0, true);
+        OptimizerState state = zeros(rule);
+        ops.optimizerStep(p, t(1, 1, 4), state, new OptimizerStep(rule, 1, 0.1, 1));
+        // m1 = 2 (corrected 4), m2 = 0.5, v = 4 (corrected 16)
+        assertValues(state.state1(), 2, 0.5);
+        assertValues(state.state2(), 4);
+        assertValues(p, 2 - 0.1 * (4 + 4 * 0.5) / (4 + 1));
     }
 }

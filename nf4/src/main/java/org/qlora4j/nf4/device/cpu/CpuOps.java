@@ -6,12 +6,13 @@ import static org.qlora4j.nf4.device.cpu.ScalarKernels.set;
 
 import java.lang.foreign.MemorySegment;
 import org.qlora4j.bindings.HostMemory;
-import org.qlora4j.nf4.device.AdamWStep;
 import org.qlora4j.nf4.device.AttentionShape;
 import org.qlora4j.nf4.device.Dropout;
 import org.qlora4j.nf4.device.HostElements;
 import org.qlora4j.nf4.device.HostScopes;
 import org.qlora4j.nf4.device.Ops;
+import org.qlora4j.nf4.device.OptimizerState;
+import org.qlora4j.nf4.device.OptimizerStep;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
@@ -33,12 +34,14 @@ final class CpuOps implements Ops {
     private final Kernels kernels;
     private final Gemm gemm;
     private final Attention attention;
+    private final Optimizers optimizers;
 
     CpuOps(Workers workers, Kernels kernels, HostScopes scopes, long[] tables) {
         this.workers = workers;
         this.kernels = kernels;
         this.gemm = new Gemm(workers, kernels, scopes, tables);
         this.attention = new Attention(workers, kernels, scopes);
+        this.optimizers = new Optimizers(workers, kernels, scopes);
     }
 
     static int intAt(long address, int i) {
@@ -324,8 +327,7 @@ final class CpuOps implements Ops {
     }
 
     @Override
-    public void adamW(Tensor p, Tensor g, Tensor m, Tensor v, AdamWStep step) {
-        AdamWFactors factors = AdamWFactors.of(step);
-        pieces(p, (r, c, n) -> kernels.adamW(at(p, r, c), at(g, r, c), at(m, r, c), at(v, r, c), factors, n));
+    public void optimizerStep(Tensor p, Tensor g, OptimizerState state, OptimizerStep step) {
+        optimizers.step(p, g, state, step);
     }
 }

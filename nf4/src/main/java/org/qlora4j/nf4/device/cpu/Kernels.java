@@ -58,9 +58,6 @@ interface Kernels {
      */
     void dropout(long y, long x, float factor, int threshold, long seed, long index, int n);
 
-    /** One AdamW step, see {@link org.qlora4j.nf4.device.AdamWStep}. */
-    void adamW(long p, long g, long m, long v, AdamWFactors factors, int n);
-
     /** Σ w·x with w in bf16. */
     float dotBf16(long w, long x, int n);
 
@@ -86,6 +83,9 @@ interface Kernels {
 
     /** x in the order in which {@link #dot4} meets the weights. */
     void permute(long y, long x, int n);
+
+    /** The optimizers' loops of the same kind. */
+    OptimizerKernels optimizers();
 
     /** The vector twin if the module is there; the log says once which. */
     static Kernels best() {

@@ -225,17 +225,8 @@ final class ScalarKernels implements Kernels {
     }
 
     @Override
-    public void adamW(long p, long g, long m, long v, AdamWFactors f, int n) {
-        for (long i = 0; i < 4L * n; i += 4) {
-            float gradient = get(g + i) * f.gradientScale();
-            float old = get(m + i);
-            float mean = old + f.oneMinusBeta1() * (gradient - old);
-            float variance = f.beta2() * get(v + i) + f.oneMinusBeta2() * gradient * gradient;
-            set(m + i, mean);
-            set(v + i, variance);
-            float denominator = (float) Math.sqrt(variance) / f.rootOfCorrection2() + f.epsilon();
-            set(p + i, get(p + i) * f.decay() - f.stepSize() * mean / denominator);
-        }
+    public OptimizerKernels optimizers() {
+        return new ScalarOptimizers();
     }
 
     @Override

@@ -354,28 +354,7 @@ final class VectorKernels implements Kernels {
     }
 
     @Override
-    public void adamW(long p, long g, long m, long v, AdamWFactors f, int n) {
-        FloatVector gradientScale = FloatVector.broadcast(F, f.gradientScale());
-        FloatVector decay = FloatVector.broadcast(F, f.decay());
-        FloatVector beta2 = FloatVector.broadcast(F, f.beta2());
-        FloatVector oneMinusBeta1 = FloatVector.broadcast(F, f.oneMinusBeta1());
-        FloatVector oneMinusBeta2 = FloatVector.broadcast(F, f.oneMinusBeta2());
-        FloatVector stepSize = FloatVector.broadcast(F, f.stepSize());
-        FloatVector root = FloatVector.broadcast(F, f.rootOfCorrection2());
-        FloatVector epsilon = FloatVector.broadcast(F, f.epsilon());
-        int i = 0;
-        for (; i + L <= n; i += L) {
-            FloatVector gradient = load(g + 4L * i).mul(gradientScale);
-            FloatVector old = load(m + 4L * i);
-            FloatVector mean = old.add(oneMinusBeta1.mul(gradient.sub(old)));
-            FloatVector variance =
-                    beta2.mul(load(v + 4L * i)).add(oneMinusBeta2.mul(gradient).mul(gradient));
-            store(mean, m + 4L * i);
-            store(variance, v + 4L * i);
-            FloatVector denominator =
-                    variance.lanewise(VectorOperators.SQRT).div(root).add(epsilon);
-            store(load(p + 4L * i).mul(decay).sub(stepSize.mul(mean).div(denominator)), p + 4L * i);
-        }
-        scalar.adamW(p + 4L * i, g + 4L * i, m + 4L * i, v + 4L * i, f, n - i);
+    public OptimizerKernels optimizers() {
+        return new VectorOptimizers();
     }
 }

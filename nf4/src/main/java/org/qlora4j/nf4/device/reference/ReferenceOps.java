@@ -4,10 +4,11 @@ import static org.qlora4j.nf4.device.HostElements.get;
 import static org.qlora4j.nf4.device.HostElements.index;
 import static org.qlora4j.nf4.device.HostElements.set;
 
-import org.qlora4j.nf4.device.AdamWStep;
 import org.qlora4j.nf4.device.AttentionShape;
 import org.qlora4j.nf4.device.Dropout;
 import org.qlora4j.nf4.device.Ops;
+import org.qlora4j.nf4.device.OptimizerState;
+import org.qlora4j.nf4.device.OptimizerStep;
 import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
 
@@ -294,20 +295,7 @@ final class ReferenceOps implements Ops {
     }
 
     @Override
-    public void adamW(Tensor p, Tensor g, Tensor m, Tensor v, AdamWStep step) {
-        double correction1 = 1 - Math.pow(step.beta1(), step.step());
-        double correction2 = 1 - Math.pow(step.beta2(), step.step());
-        for (int i = 0; i < p.rows(); i++) {
-            for (int j = 0; j < p.cols(); j++) {
-                double gradient = step.gradientScale() * get(g, i, j);
-                double m1 = step.beta1() * get(m, i, j) + (1 - step.beta1()) * gradient;
-                double m2 = step.beta2() * get(v, i, j) + (1 - step.beta2()) * gradient * gradient;
-                set(m, i, j, m1);
-                set(v, i, j, m2);
-                double decayed = get(p, i, j) * (1 - step.learningRate() * step.weightDecay());
-                double denominator = Math.sqrt(m2) / Math.sqrt(correction2) + step.epsilon();
-                set(p, i, j, decayed - step.learningRate() / correction1 * m1 / denominator);
-            }
-        }
+    public void optimizerStep(Tensor p, Tensor g, OptimizerState state, OptimizerStep step) {
+        ReferenceOptimizers.step(p, g, state, step);
     }
 }

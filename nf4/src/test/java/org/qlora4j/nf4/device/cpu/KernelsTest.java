@@ -21,6 +21,9 @@ class KernelsTest {
     private static final int[] LENGTHS = {0, 1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100, 1023, 1025, 2100};
     private static final float TOLERANCE = 4e-7f;
 
+    private static final OptimizerFactors FACTORS = new OptimizerFactors(
+            0.5f, 0.02f, 0.01f, 0.99f, 0.98f, 0.9f, 0.1f, 0.999f, 0.001f, 0.99f, 0.01f, 5, 1e-2f, 0.2f, 0.04f, 1e-8f);
+
     private final Arena arena = Arena.ofConfined();
     private final Random random = new Random(3);
     private final Kernels scalar = new ScalarKernels();
@@ -132,13 +135,35 @@ class KernelsTest {
         ADAMW {
             @Override
             double run(Kernels k, long[] row, int n) {
-                k.adamW(
-                        row[0],
-                        row[1],
-                        row[2],
-                        row[4],
-                        new AdamWFactors(0.5f, 0.99f, 0.1f, 0.999f, 0.001f, 1e-2f, 0.04f, 1e-8f),
-                        n);
+                k.optimizers().adamW(row[0], row[1], row[2], row[4], FACTORS, n);
+                return 0;
+            }
+        },
+        ADEMAMIX {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                k.optimizers().adEmaMix(row[0], row[1], row[2], row[3], row[4], FACTORS, n);
+                return 0;
+            }
+        },
+        LION {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                k.optimizers().lion(row[0], row[1], row[2], FACTORS, n);
+                return 0;
+            }
+        },
+        MOMENTUM {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                k.optimizers().momentum(row[0], row[1], row[2], FACTORS, n);
+                return 0;
+            }
+        },
+        ROOT_MEAN_SQUARE {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                k.optimizers().rootMeanSquare(row[0], row[1], row[4], FACTORS, n);
                 return 0;
             }
         },

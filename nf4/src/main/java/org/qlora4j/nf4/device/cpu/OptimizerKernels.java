@@ -1,0 +1,29 @@
+package org.qlora4j.nf4.device.cpu;
+
+/**
+ * One step of each optimizer on n fp32 elements at raw addresses; see {@link org.qlora4j.nf4.device.OptimizerRule}.
+ * {@link VectorOptimizers} and {@link ScalarOptimizers} agree within rounding; both divide and take roots exactly as
+ * IEEE 754 says.
+ */
+interface OptimizerKernels {
+    /** AdamW with moments m and v. */
+    void adamW(long p, long g, long m, long v, OptimizerFactors f, int n);
+
+    /** AdEMAMix: fast average m1, slow average m2. */
+    void adEmaMix(long p, long g, long m1, long m2, long v, OptimizerFactors f, int n);
+
+    /** Lion; keep1, keep2 are beta1, beta2. */
+    void lion(long p, long g, long m, OptimizerFactors f, int n);
+
+    /** SGD with momentum keep1. */
+    void momentum(long p, long g, long m, OptimizerFactors f, int n);
+
+    /** RMSprop and Adagrad. */
+    void rootMeanSquare(long p, long g, long v, OptimizerFactors f, int n);
+
+    /** {@code y[i] = map[code[i]] · absmax}. */
+    void decode8(long y, long codes, float absmax, DynamicCodes map, int n);
+
+    /** Nearest codes of {@code x[i] / absmax}, with {@code absmax = max|x|}, which is returned. */
+    float encode8(long codes, long x, DynamicCodes map, int n);
+}
