@@ -86,9 +86,12 @@ final class Options {
                     text("lr_scheduler_type", "cosine", "constant, constant_with_warmup, linear, cosine"),
                     number("warmup_ratio", "0", "share of the steps in which the learning rate rises"),
                     integer("warmup_steps", "0", "steps in which it rises, instead of warmup_ratio"),
-                    number("weight_decay", "0.1", "of AdamW"),
-                    number("adam_beta1", "0.9", "decay of the mean"),
-                    number("adam_beta2", "0.95", "decay of the mean of squares"),
+                    text("optim", "adamw_torch", "transformers' name: adamw_8bit, paged_adamw_8bit, lion_8bit, sgd …"),
+                    text("optim_args", "", "key=value,…: momentum, alpha, eps, beta3 …, rounding=nearest|table"),
+                    number("loraplus_lr_ratio", "1", "LoRA+: learning rate of B relative to A"),
+                    number("weight_decay", "0.1", "of all parameters"),
+                    number("adam_beta1", "0.9", "decay of the mean, also Lion's and AdEMAMix's"),
+                    number("adam_beta2", "0.95", "decay of the mean of squares, also Lion's and AdEMAMix's"),
                     number("adam_epsilon", "1e-8", "added to the root"),
                     number("max_grad_norm", "1", "longer gradients are scaled to this norm")));
 

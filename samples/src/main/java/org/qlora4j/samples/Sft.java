@@ -20,8 +20,8 @@ import org.qlora4j.lora.generate.Generator;
 import org.qlora4j.lora.generate.Sampling;
 import org.qlora4j.lora.text.Message;
 import org.qlora4j.nf4.file.AtomicFile;
-import org.qlora4j.optim.AdamW;
 import org.qlora4j.optim.LearningRate;
+import org.qlora4j.optim.OptimizerNames;
 import org.qlora4j.optim.train.LogEntry;
 import org.qlora4j.optim.train.Trainer;
 import org.qlora4j.optim.train.TrainingConfig;
@@ -172,12 +172,16 @@ final class Sft {
                 LearningRate.Schedule.of(a.text("lr_scheduler_type")),
                 a.number("warmup_ratio"),
                 a.integer("warmup_steps"),
-                new AdamW.Options(
-                        a.number("adam_beta1"),
-                        a.number("adam_beta2"),
-                        a.number("adam_epsilon"),
-                        a.number("weight_decay"),
-                        a.number("max_grad_norm")),
+                OptimizerNames.config(
+                                a.text("optim"),
+                                new OptimizerNames.Constants(
+                                        a.number("adam_beta1"),
+                                        a.number("adam_beta2"),
+                                        a.number("adam_epsilon"),
+                                        a.number("weight_decay")),
+                                a.text("optim_args"))
+                        .withMaxGradNorm(a.number("max_grad_norm"))
+                        .withLoraPlusLrRatio(a.number("loraplus_lr_ratio")),
                 a.integer("logging_steps"),
                 a.integer("eval_steps"),
                 a.integer("save_steps"),

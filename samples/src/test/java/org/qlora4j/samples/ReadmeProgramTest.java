@@ -24,7 +24,8 @@ import org.qlora4j.lora.text.Message;
 import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.tensor.DType;
-import org.qlora4j.optim.AdamW;
+import org.qlora4j.optim.Optimizer;
+import org.qlora4j.optim.OptimizerConfig;
 
 /** The README's program, word for word, compiled and run. */
 class ReadmeProgramTest {
@@ -38,7 +39,10 @@ class ReadmeProgramTest {
                         (done, all) -> {});
                 ChatText text = ChatText.load(path);
                 LoraAdapter adapter = LoraAdapter.attach(model, LoraConfig.allLinear(8, 32), 42);
-                AdamW optimizer = new AdamW(device, adapter.parameters(), new AdamW.Options(0.9, 0.999, 1e-8, 0, 1))) {
+                Optimizer optimizer = new Optimizer(
+                        device,
+                        adapter.parameters(),
+                        OptimizerConfig.adamW(0.9, 0.999, 1e-8, 0).withMaxGradNorm(1))) {
             Batch batch = new Batch(List.of(text.trainingRow(
                     text.chatTemplate(), List.of(Message.user("Who are you?"), Message.assistant("I am Xiaoyu.")))));
             for (int step = 0; step < steps; step++) {

@@ -1,6 +1,7 @@
 package org.qlora4j.nf4.device;
 
 import com.google.errorprone.annotations.MustBeClosed;
+import java.nio.file.Path;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
@@ -23,6 +24,16 @@ public interface Device extends AutoCloseable {
     /** Opens a scope; whoever opens it closes it. */
     @MustBeClosed
     Scope newScope();
+
+    /**
+     * Opens a scope whose tensors the system may move out of memory; they start as zeros and are for optimizer state
+     * only ({@link OptimizerState}).
+     *
+     * @param folder on the disk that takes the bytes
+     * @throws java.io.UncheckedIOException from the scope, if the disk is full
+     */
+    @MustBeClosed
+    Scope newPagedScope(Path folder);
 
     /** The operations. Arguments are checked before any kernel runs. */
     Ops ops();

@@ -157,7 +157,8 @@ abstract class OptimizerContract extends ElementContract {
                                 + different(what + " state2", mine.state2(), expected.state2());
                         assertTrue(other <= 1 + n / 1000, what + ": " + other + " other codes");
                         // where gradient and coupled decay cancel, their quotient is rounding noise
-                        boolean cancels = rule instanceof OptimizerRule.RmsProp || rule instanceof OptimizerRule.Adagrad;
+                        boolean cancels =
+                                rule instanceof OptimizerRule.RmsProp || rule instanceof OptimizerRule.Adagrad;
                         if (other == 0 && t == 1 && !cancels) {
                             both.assertClose(what + " p", p, 4 * element);
                         }

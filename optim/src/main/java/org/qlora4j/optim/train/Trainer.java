@@ -20,8 +20,8 @@ import org.qlora4j.lora.data.Permutation;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.device.Dropout;
-import org.qlora4j.optim.AdamW;
 import org.qlora4j.optim.LearningRate;
+import org.qlora4j.optim.Optimizer;
 
 /**
  * The training loop. The loss of an optimizer step is the mean over all label tokens of its accumulated rows, whatever
@@ -37,7 +37,7 @@ public final class Trainer implements AutoCloseable {
     private final String baseModel;
     private final TrainingListener listener;
     private final Consumer<Path> checkpointFiles;
-    private final AdamW optimizer;
+    private final Optimizer optimizer;
     private final int totalSteps;
     private final LearningRate learningRate;
 
@@ -72,7 +72,7 @@ public final class Trainer implements AutoCloseable {
         this.listener = listener;
         this.totalSteps = config.totalSteps(rows.size());
         this.learningRate = config.schedule(rows.size());
-        this.optimizer = new AdamW(model.device(), adapter.parameters(), config.optimizer());
+        this.optimizer = new Optimizer(model.device(), adapter.parameters(), config.optimizer(), config.outputDir());
     }
 
     /** Optimizer steps of the whole run. */

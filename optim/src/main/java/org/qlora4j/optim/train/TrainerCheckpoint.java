@@ -20,18 +20,11 @@ import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.model.ModelSource;
-import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.file.AtomicFile;
-import org.qlora4j.nf4.file.ModelFormatException;
-import org.qlora4j.nf4.file.Safetensors;
-import org.qlora4j.nf4.file.SafetensorsWriter;
-import org.qlora4j.nf4.file.TensorSpec;
-import org.qlora4j.nf4.tensor.DType;
-import org.qlora4j.nf4.tensor.Tensor;
-import org.qlora4j.optim.AdamW;
+import org.qlora4j.optim.Optimizer;
 
 /**
- * A folder {@code checkpoint-N}: the adapter as PEFT writes it, the optimizer's moments, and trainer_state.json. It is
+ * A folder {@code checkpoint-N}: the adapter as PEFT writes it, the optimizer's state, and trainer_state.json. It is
  * written under another name and renamed when it is whole; an interrupted save leaves the previous checkpoint as it
  * was.
  */
@@ -53,7 +46,7 @@ final class TrainerCheckpoint {
     static Path save(
             Path outputDir,
             LoraAdapter adapter,
-            AdamW optimizer,
+            Optimizer optimizer,
             String baseModel,
             State state,
             Consumer<Path> others) {
@@ -64,18 +57,7 @@ final class TrainerCheckpoint {
             deleteTree(work);
             Files.createDirectory(work);
             AdapterFiles.save(adapter, baseModel, work);
-            Device device = adapter.model().device();
-            Tensor m = optimizer.firstMoment();
-            Tensor v = optimizer.secondMoment();
-            DType dtype = device.floatType();
-            SafetensorsWriter.write(
-                    work.resolve(OPTIMIZER),
-                    List.of(TensorSpec.of("exp_avg", dtype, m.cols()), TensorSpec.of("exp_avg_sq", dtype, v.cols())),
-                    (spec, sink) -> {
-                        byte[] bytes = new byte[Math.toIntExact(spec.byteLength())];
-                        device.download(spec.name().equals("exp_avg") ? m : v, bytes, 0);
-                        sink.write(bytes);
-                    });
+            optimizer.save(work.resolve(OPTIMIZER));
             AtomicFile.writeString(work.resolve(STATE), json(state).toPrettyString() + "\n");
             others.accept(work);
             deleteTree(target);
@@ -107,21 +89,16 @@ final class TrainerCheckpoint {
         return json;
     }
 
-    /** Reads the adapter's values, the moments and the state into what was made for the same configuration. */
-    static State resume(Path checkpoint, LoraAdapter adapter, AdamW optimizer) {
+    /** Reads the adapter's values, the optimizer and the state into what was made for the same configuration. */
+    static State resume(Path checkpoint, LoraAdapter adapter, Optimizer optimizer) {
         if (!Files.isRegularFile(checkpoint.resolve(STATE)) || !Files.isRegularFile(checkpoint.resolve(OPTIMIZER))) {
             throw new IllegalArgumentException(
                     "resume_from_checkpoint " + checkpoint + ": expected a folder with " + STATE + " and " + OPTIMIZER);
         }
         ObjectNode json = ModelSource.readObject(checkpoint.resolve(STATE));
         int step = json.path("global_step").intValue();
-        Device device = adapter.model().device();
         AdapterFiles.readValues(adapter, checkpoint);
-        try (Safetensors file = Safetensors.open(checkpoint.resolve(OPTIMIZER))) {
-            read(device, file, "exp_avg", optimizer.firstMoment());
-            read(device, file, "exp_avg_sq", optimizer.secondMoment());
-        }
-        optimizer.resume(step);
+        optimizer.load(checkpoint.resolve(OPTIMIZER));
         List<LogEntry> log = new ArrayList<>();
         json.path("log_history").forEach(line -> {
             Map<String, Object> values = new LinkedHashMap<>();
@@ -141,17 +118,6 @@ final class TrainerCheckpoint {
         Integer bestStep =
                 json.path("best_step").isNumber() ? json.path("best_step").intValue() : null;
         return new State(step, best, bestStep, log);
-    }
-
-    private static void read(Device device, Safetensors file, String name, Tensor t) {
-        byte[] bytes = file.readBytes(file.get(name));
-        if (bytes.length != t.spanBytes()) {
-            throw new ModelFormatException(
-                    file.location(),
-                    "tensor '" + name + "' has " + bytes.length + " bytes, this run needs " + t.spanBytes()
-                            + "; it was made with another LoRA configuration or device");
-        }
-        device.upload(t, bytes, 0);
     }
 
     static void deleteTree(Path root) throws IOException {

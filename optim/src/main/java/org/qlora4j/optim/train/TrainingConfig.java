@@ -1,8 +1,8 @@
 package org.qlora4j.optim.train;
 
 import java.nio.file.Path;
-import org.qlora4j.optim.AdamW;
 import org.qlora4j.optim.LearningRate;
+import org.qlora4j.optim.OptimizerConfig;
 
 /**
  * How to train; names and defaults are ms-swift's.
@@ -16,7 +16,7 @@ import org.qlora4j.optim.LearningRate;
  * @param schedule of the learning rate
  * @param warmupRatio share of the steps that warm up; counts if warmupSteps is 0
  * @param warmupSteps steps that warm up
- * @param optimizer AdamW's constants
+ * @param optimizer what steps the parameters, and how its state lies
  * @param loggingSteps steps between two log lines
  * @param evalSteps steps between two evaluations; 0 for none but the last
  * @param saveSteps steps between two checkpoints; the last step always saves
@@ -35,7 +35,7 @@ public record TrainingConfig(
         LearningRate.Schedule schedule,
         double warmupRatio,
         int warmupSteps,
-        AdamW.Options optimizer,
+        OptimizerConfig optimizer,
         int loggingSteps,
         int evalSteps,
         int saveSteps,

@@ -29,8 +29,8 @@ import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.tensor.DType;
-import org.qlora4j.optim.AdamW;
 import org.qlora4j.optim.LearningRate;
+import org.qlora4j.optim.OptimizerConfig;
 
 /** The loop on a tiny random model, quantized to NF4 with double quantization. */
 class TrainerTest {
@@ -92,7 +92,7 @@ class TrainerTest {
                 LearningRate.Schedule.LINEAR,
                 0.1,
                 0,
-                new AdamW.Options(0.9, 0.999, 1e-8, 0.01, 1),
+                OptimizerConfig.adamW(0.9, 0.999, 1e-8, 0.01).withMaxGradNorm(1),
                 1,
                 4,
                 3,

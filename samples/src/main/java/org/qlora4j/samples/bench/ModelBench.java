@@ -12,7 +12,8 @@ import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.KvCache;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.device.Scope;
-import org.qlora4j.optim.AdamW;
+import org.qlora4j.optim.Optimizer;
+import org.qlora4j.optim.OptimizerConfig;
 
 /**
  * A whole model's speed and memory: training steps and generation, as {@code benchmarks/peer_train.py} and
@@ -75,8 +76,8 @@ public final class ModelBench {
         double[] seconds = new double[steps];
         double loss = 0;
         try (LoraAdapter adapter = LoraAdapter.attach(model, LoraConfig.allLinear(RANK, ALPHA), 1);
-                AdamW optimizer =
-                        new AdamW(model.device(), adapter.parameters(), new AdamW.Options(0.9, 0.999, 1e-8, 0, 0))) {
+                Optimizer optimizer = new Optimizer(
+                        model.device(), adapter.parameters(), OptimizerConfig.adamW(0.9, 0.999, 1e-8, 0))) {
             ProcessMemory.resetPeak();
             for (int i = -steps; i < steps; i++) {
                 long start = System.nanoTime();
