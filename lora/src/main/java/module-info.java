@@ -7,6 +7,8 @@ module org.qlora4j.lora {
     requires static com.google.errorprone.annotations;
     requires transitive org.qlora4j.nf4;
     requires transitive com.fasterxml.jackson.databind;
+    requires com.fasterxml.jackson.dataformat.csv;
+    requires static dev.hardwood.core;
     requires ai.djl.tokenizers;
     requires ai.djl.api;
     requires org.slf4j;
@@ -15,6 +17,7 @@ module org.qlora4j.lora {
     exports org.qlora4j.lora.adapter;
     exports org.qlora4j.lora.data;
     exports org.qlora4j.lora.generate;
+    exports org.qlora4j.lora.hub;
     exports org.qlora4j.lora.model;
     exports org.qlora4j.lora.text;
     exports org.qlora4j.lora.text.jinja;

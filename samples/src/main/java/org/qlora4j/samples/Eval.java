@@ -15,16 +15,18 @@ final class Eval {
 
     static int run(Arguments a) {
         if (!a.has("val_dataset")) {
-            throw new UserException("--val_dataset is missing: a .jsonl file");
+            throw new UserException("--val_dataset is missing: one or more files, folders or ids");
         }
-        List<DatasetSpec> specs = Session.datasets(a, "val_dataset");
+        Datasets datasets = new Datasets(a);
+        List<DatasetSpec> specs = datasets.specs("val_dataset");
         try (Session session = Session.open(a, 0)) {
-            DatasetReader reader = session.reader(a);
+            DatasetReader reader =
+                    datasets.reader(session.text(), session.model().config().vocabSize());
             StringBuilder out = new StringBuilder();
             double total = 0;
             long tokens = 0;
             for (DatasetSpec spec : specs) {
-                for (Batch.Row row : reader.read(spec, false, 0)) {
+                for (Batch.Row row : reader.read(spec, false, 0, 0).train()) {
                     double sum = 0;
                     if (row.labelTokens() > 0) {
                         for (float loss : session.model().losses(new Batch(List.of(row)))) {
@@ -39,6 +41,7 @@ final class Eval {
                     out.append(line).append('\n');
                 }
             }
+            datasets.printBroken();
             if (a.has("result_path")) {
                 AtomicFile.writeString(Path.of(a.text("result_path")), out.toString());
             }

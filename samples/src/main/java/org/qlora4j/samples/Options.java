@@ -41,14 +41,19 @@ final class Options {
             List.of(
                     text("system", "", "system message of conversations that have none"),
                     list("model_name", "", "stands for {{NAME}}: one value, or Chinese and English"),
-                    list("model_author", "", "stands for {{AUTHOR}}: one value, or Chinese and English")));
+                    list("model_author", "", "stands for {{AUTHOR}}: one value, or Chinese and English"),
+                    text("loss_scale", "default", "what is learned: default (the answers), last_round, all"),
+                    json("columns", "{\"name in the file\": \"query\"}, where columns have other names"),
+                    bool("strict", "false", "stop at the first row that cannot be used")));
 
     static final Group DATA = new Group(
             "Data",
             List.of(
-                    list("dataset", "", ".jsonl files or ids, each with #N for N rows"),
+                    list("dataset", "", "files, folders or ids, as path-or-id[:subset][#N]; N rows of each"),
                     list("val_dataset", "", "rows to evaluate on, named as dataset's"),
                     number("split_dataset_ratio", "0", "share of the rows to evaluate on, if there is no val_dataset"),
+                    list("interleave_prob", "", "mix the sets with these probabilities instead of joining them"),
+                    text("stopping_strategy", "first_exhausted", "when mixing ends; or all_exhausted"),
                     integer("max_length", "2048", "longest row in tokens"),
                     text("truncation_strategy", "delete", "rows that are too long: delete, left, right, split"),
                     bool("dataset_shuffle", "true", "choose and order the N rows of #N at random"),
@@ -110,7 +115,7 @@ final class Options {
     static final Group EVALUATION = new Group(
             "Evaluation",
             List.of(
-                    list("val_dataset", "", "the rows: .jsonl files or ids, each with #N for N rows"),
+                    list("val_dataset", "", "files, folders or ids, as path-or-id[:subset][#N]"),
                     text("result_path", "", "writes loss and label_tokens of each row to this .jsonl file")));
 
     static final Group ANSWERS = new Group(

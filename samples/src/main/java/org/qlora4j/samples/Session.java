@@ -9,9 +9,6 @@ import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.LoraConfig;
-import org.qlora4j.lora.data.DatasetReader;
-import org.qlora4j.lora.data.DatasetSpec;
-import org.qlora4j.lora.data.Names;
 import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Quantization;
@@ -155,25 +152,6 @@ final class Session implements AutoCloseable {
                     (System.nanoTime() - start) / 1e9);
             return model;
         }
-    }
-
-    /** Reads rows for this model, with the options {@code system}, {@code model_name} and {@code model_author}. */
-    DatasetReader reader(Arguments a) {
-        return new DatasetReader(
-                text,
-                text.chatTemplate(),
-                a.has("system") ? a.text("system") : null,
-                Names.of("model_name", a.list("model_name")),
-                Names.of("model_author", a.list("model_author")),
-                model.config().vocabSize());
-    }
-
-    /** The data sets an option names. */
-    static List<DatasetSpec> datasets(Arguments a, String option) {
-        Path samples = Path.of(System.getProperty("qlora4j.root", "."), "samples", "data");
-        return a.list(option).stream()
-                .map(entry -> DatasetSpec.parse(entry, samples))
-                .toList();
     }
 
     Path modelPath() {

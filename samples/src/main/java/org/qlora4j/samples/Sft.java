@@ -36,13 +36,14 @@ final class Sft {
         if (!a.text("tuner_type").equals("lora")) {
             throw new UserException("tuner_type '" + a.text("tuner_type") + "' is not supported; supported: lora");
         }
-        TrainingData.Specs specs = TrainingData.Specs.of(a);
+        TrainingData.Plan plan = TrainingData.Plan.of(a);
         LoraConfig lora = lora(a);
         TrainingConfig config = config(a);
         try (Session session = Session.open(a, lora.loraDropout())) {
             List<String> questions = a.list("ask");
             ask(session, questions, "before training");
-            TrainingData data = TrainingData.read(specs, session.reader(a), a, config.seed());
+            TrainingData data = TrainingData.read(
+                    plan, session.text(), session.model().config().vocabSize(), config.seed());
             session.model().setGradientCheckpointing(a.bool("gradient_checkpointing"));
             LoraAdapter given = session.adapter();
             LoraAdapter adapter = given != null ? given : LoraAdapter.attach(session.model(), lora, config.seed());

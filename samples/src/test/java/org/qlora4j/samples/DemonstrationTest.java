@@ -152,12 +152,18 @@ class DemonstrationTest {
     }
 
     @Test
-    void aRowWithoutAResponseIsNamed() throws IOException {
+    void brokenRowsAreCountedAndNamedAndStopAStrictRun() throws IOException {
         Path data = folder.resolve("rows.jsonl");
         Files.writeString(data, "{\"query\": \"a\", \"response\": \"b\"}\n{\"query\": \"c\"}\n");
-        Output output = qlora("eval", "--model", Session.DEMO_MODEL, "--val_dataset", data.toString());
-        assertEquals(2, output.exit, output.out);
-        assertTrue(output.err.contains("rows.jsonl line 2: 'response' must be a text that is not empty"), output.err);
+        String broken = "rows.jsonl line 2: has no answer; expected messages, query and response";
+        Output lenient = qlora("eval", "--model", Session.DEMO_MODEL, "--val_dataset", data.toString());
+        assertEquals(0, lenient.exit, lenient.err);
+        assertTrue(lenient.out.contains("1 rows could not be used"), lenient.out);
+        assertTrue(lenient.out.contains(broken), lenient.out);
+        Output strict =
+                qlora("eval", "--model", Session.DEMO_MODEL, "--val_dataset", data.toString(), "--strict", "true");
+        assertEquals(2, strict.exit, strict.out);
+        assertTrue(strict.err.contains(broken), strict.err);
     }
 
     @Test

@@ -1,56 +1,89 @@
 package org.qlora4j.lora.data;
 
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
-import java.util.Map;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.hub.Hub;
 
 /**
- * One entry of {@code --dataset}: {@code path-or-id[#N]}. A path that exists wins, even if it contains a '#'.
+ * One entry of {@code --dataset}, in ms-swift's grammar: {@code [hf::|ms::]id-or-path[:subset[/subset]][#N]}. A path
+ * that exists wins, whatever characters it has.
  *
- * @param path the file
- * @param count rows to take, or -1 for all
+ * @param name path or id
+ * @param hub the hub that was named; null if none was
+ * @param subsets parts of the data set; empty for all
+ * @param count rows to take, or -1 for all; more than there are means that rows come again
  */
-public record DatasetSpec(Path path, int count) {
-    /** Data sets that come with the project, by the ids people type. */
-    private static final Map<String, String> KNOWN = Map.of(
-            "alpaca-zh", "alpaca-zh",
-            "alpaca-en", "alpaca-en",
-            "self-cognition", "self-cognition",
-            "AI-ModelScope/alpaca-gpt4-data-zh", "alpaca-zh",
-            "AI-ModelScope/alpaca-gpt4-data-en", "alpaca-en",
-            "swift/self-cognition", "self-cognition");
+public record DatasetSpec(String name, @Nullable Hub hub, List<String> subsets, int count) {
+    /** Copies the subsets. */
+    public DatasetSpec {
+        subsets = List.copyOf(subsets);
+    }
+
+    /** All rows of a file or folder. */
+    public static DatasetSpec of(Path path) {
+        return new DatasetSpec(path.toString(), null, List.of(), -1);
+    }
 
     /**
      * Reads an entry.
      *
-     * @param samples folder of the data sets that come with the project
-     * @throws IllegalArgumentException if there is no such file or id, or N is no positive number
+     * @throws IllegalArgumentException if what follows the last '#' is no positive number
      */
-    public static DatasetSpec parse(String text, Path samples) {
-        Path whole = Path.of(text);
-        if (Files.isRegularFile(whole)) {
-            return new DatasetSpec(whole, -1);
+    public static DatasetSpec parse(String text) {
+        if (exists(text)) {
+            return new DatasetSpec(text, null, List.of(), -1);
         }
-        int hash = text.lastIndexOf('#');
-        String name = hash < 0 ? text : text.substring(0, hash);
+        Hub hub = null;
+        String rest = text;
+        if (rest.startsWith("hf::") || rest.startsWith("ms::")) {
+            hub = rest.startsWith("hf::") ? Hub.HUGGING_FACE : Hub.MODELSCOPE;
+            rest = rest.substring(4);
+        }
         int count = -1;
+        int hash = rest.lastIndexOf('#');
         if (hash >= 0) {
-            try {
-                count = Integer.parseInt(text.substring(hash + 1));
-            } catch (NumberFormatException e) {
-                throw new IllegalArgumentException(
-                        "dataset '" + text + "': what follows '#' must be a number of rows", e);
-            }
-            if (count < 1) {
-                throw new IllegalArgumentException("dataset '" + text + "': the number of rows must be at least 1");
-            }
+            count = count(text, rest.substring(hash + 1));
+            rest = rest.substring(0, hash);
         }
-        String known = KNOWN.get(name);
-        Path path = known == null ? Path.of(name) : samples.resolve(known + ".jsonl");
-        if (!Files.isRegularFile(path)) {
-            throw new IllegalArgumentException("dataset '" + text + "': there is no file " + path
-                    + "; expected a .jsonl file, or one of alpaca-zh, alpaca-en, self-cognition, with #N for N rows");
+        int colon = rest.indexOf(':');
+        if (colon < 0 || hub == null && exists(rest)) {
+            return new DatasetSpec(rest, hub, List.of(), count);
         }
-        return new DatasetSpec(path, count);
+        String subsets = rest.substring(colon + 1);
+        return new DatasetSpec(
+                rest.substring(0, colon),
+                hub,
+                subsets.isEmpty() || subsets.equals("all") ? List.of() : List.of(subsets.split("/")),
+                count);
+    }
+
+    private static int count(String text, String number) {
+        try {
+            int count = Integer.parseInt(number);
+            if (count >= 1) {
+                return count;
+            }
+        } catch (NumberFormatException e) {
+            throw new IllegalArgumentException(
+                    "dataset '" + text + "': what follows '#' must be a number of rows, found '" + number + "'", e);
+        }
+        throw new IllegalArgumentException(
+                "dataset '" + text + "': the number of rows must be at least 1, found " + number);
+    }
+
+    private static boolean exists(String path) {
+        try {
+            return !path.isEmpty() && Files.exists(Path.of(path));
+        } catch (InvalidPathException e) {
+            return false;
+        }
+    }
+
+    @Override
+    public String toString() {
+        return name + (subsets.isEmpty() ? "" : ":" + String.join("/", subsets)) + (count < 0 ? "" : "#" + count);
     }
 }

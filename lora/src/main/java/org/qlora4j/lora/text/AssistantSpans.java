@@ -61,6 +61,42 @@ final class AssistantSpans {
         return inMessages ? (Integer) path.get(1) : NO_MESSAGE;
     }
 
+    /**
+     * The parts that {@code {% generation %}} blocks mark. A block belongs to the assistant's message whose text is in
+     * it; one without such text, to the assistant's message after the previous block's.
+     */
+    static RenderedChat marked(List<Message> messages, Rendered rendered) {
+        List<RenderedChat.Part> parts = new ArrayList<>();
+        int previous = -1;
+        for (Span span : rendered.generationSpans()) {
+            int message = NO_MESSAGE;
+            for (Piece piece : rendered.pieces()) {
+                int at = message(piece.source());
+                boolean inside = piece.span().start() >= span.start()
+                        && piece.span().end() <= span.end()
+                        && piece.span().length() > 0;
+                if (inside && isAssistant(messages, at) && !isRole(piece.source())) {
+                    message = at;
+                    break;
+                }
+            }
+            for (int i = previous + 1; message == NO_MESSAGE && i < messages.size(); i++) {
+                message = isAssistant(messages, i) ? i : NO_MESSAGE;
+            }
+            previous = message == NO_MESSAGE ? previous : message;
+            if (span.length() > 0 && previous >= 0) {
+                parts.add(new RenderedChat.Part(previous, span));
+            }
+        }
+        return new RenderedChat(rendered.text(), parts, List.of());
+    }
+
+    private static boolean isAssistant(List<Message> messages, int message) {
+        return message >= 0
+                && message < messages.size()
+                && messages.get(message).role().equals("assistant");
+    }
+
     private static boolean isRole(Source source) {
         return source.path().size() == 3 && source.path().get(2).equals("role");
     }
@@ -82,7 +118,7 @@ final class AssistantSpans {
     }
 
     RenderedChat find() {
-        List<Span> spans = new ArrayList<>();
+        List<RenderedChat.Part> parts = new ArrayList<>();
         List<Integer> unlocated = new ArrayList<>();
         int from = 0;
         for (int i = 0; i < messages.size(); i++) {
@@ -96,11 +132,11 @@ final class AssistantSpans {
                     unlocated.add(i);
                 }
             } else if (span.length() > 0) {
-                spans.add(span);
+                parts.add(new RenderedChat.Part(i, span));
                 from = span.end();
             }
         }
-        return new RenderedChat(text, spans, unlocated);
+        return new RenderedChat(text, parts, unlocated);
     }
 
     private @Nullable Span find(int message, int from) {

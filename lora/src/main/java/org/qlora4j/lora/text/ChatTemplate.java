@@ -1,12 +1,10 @@
 package org.qlora4j.lora.text;
 
-import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.text.jinja.Rendered;
-import org.qlora4j.lora.text.jinja.Span;
 import org.qlora4j.lora.text.jinja.Template;
 import org.qlora4j.lora.text.jinja.TemplateException;
 
@@ -61,9 +59,7 @@ public final class ChatTemplate {
     public RenderedChat render(List<Message> messages, Map<String, ?> extra, boolean addGenerationPrompt) {
         Rendered rendered = rendered(messages, extra, addGenerationPrompt);
         if (template.marksGeneration()) {
-            List<Span> spans = new ArrayList<>(rendered.generationSpans());
-            spans.removeIf(span -> span.length() == 0);
-            return new RenderedChat(rendered.text(), spans, List.of());
+            return AssistantSpans.marked(messages, rendered);
         }
         return new AssistantSpans(this, messages, extra, rendered).find();
     }
@@ -71,13 +67,14 @@ public final class ChatTemplate {
     /**
      * Renders a conversation for training.
      *
+     * @param extra further variables, for example {@code tools}
      * @throws IllegalArgumentException if the template refuses the messages, there is no assistant turn, or one cannot
      *     be found in the text: a guessed mask would train on the wrong tokens
      */
-    public RenderedChat training(List<Message> messages) {
+    public RenderedChat training(List<Message> messages, Map<String, ?> extra) {
         RenderedChat chat;
         try {
-            chat = render(messages, Map.of(), false);
+            chat = render(messages, extra, false);
         } catch (TemplateException e) {
             // for the reader of a data set it is the row that is wrong
             throw new IllegalArgumentException(e.getMessage(), e);
@@ -88,7 +85,7 @@ public final class ChatTemplate {
                             + " of the conversation in a way that cannot be followed; its loss mask is unknown."
                             + " Mark the assistant's part by {% generation %} in the template");
         }
-        if (chat.assistantSpans().isEmpty()) {
+        if (chat.assistantParts().isEmpty()) {
             throw new IllegalArgumentException("the conversation has no assistant turn to learn from");
         }
         return chat;

@@ -7,8 +7,10 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.OptionalInt;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
@@ -17,6 +19,7 @@ import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.text.jinja.Span;
 import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.nf4.file.Gguf;
+import org.qlora4j.nf4.file.ModelFormatException;
 
 /**
  * A model's way with text: its tokenizer, chat template and stop tokens, and the files they came from, to be written
@@ -42,37 +45,78 @@ public final class ChatText implements AutoCloseable {
         this.stopIds = Set.copyOf(stopIds);
     }
 
-    /** Of a GGUF file, or of a Hugging Face or adapter folder. */
+    /**
+     * Of a GGUF file, or of a Hugging Face or adapter folder.
+     *
+     * @throws ModelFormatException if its tokenizer is missing, damaged or not supported
+     */
     public static ChatText load(Path model) {
-        if (!Files.isDirectory(model)) {
-            try (Gguf gguf = Gguf.open(model)) {
-                GgufTokenizer converted = GgufTokenizer.of(gguf);
-                SpecialTokens special = converted.specialTokens();
-                ObjectNode generation = JsonNodeFactory.instance.objectNode();
-                special.bos().ifPresent(id -> generation.put("bos_token_id", id));
-                special.eos().ifPresent(id -> generation.put("eos_token_id", id));
-                special.pad().ifPresent(id -> generation.put("pad_token_id", id));
-                ObjectNode config = converted.tokenizerConfig();
-                return new ChatText(
-                        Tokenizer.fromJson(converted.tokenizerJson()),
-                        textOrNull(config.path("chat_template")),
-                        config,
-                        generation,
-                        special.stop());
+        return Files.isDirectory(model) ? ofFolder(model) : ofGguf(model);
+    }
+
+    private static ChatText ofGguf(Path file) {
+        try (Gguf gguf = Gguf.open(file)) {
+            GgufTokenizer converted = GgufTokenizer.of(gguf);
+            SpecialTokens special = converted.specialTokens();
+            ObjectNode generation = JsonNodeFactory.instance.objectNode();
+            special.bos().ifPresent(id -> generation.put("bos_token_id", id));
+            special.eos().ifPresent(id -> generation.put("eos_token_id", id));
+            special.pad().ifPresent(id -> generation.put("pad_token_id", id));
+            ObjectNode config = converted.tokenizerConfig();
+            String template = textOrNull(config.path("chat_template"));
+            return new ChatText(
+                    Tokenizer.fromJson(converted.tokenizerJson()), template, config, generation, special.stop());
+        } catch (IllegalArgumentException e) {
+            throw new ModelFormatException(file, "its tokenizer: " + e.getMessage(), e);
+        }
+    }
+
+    private static ChatText ofFolder(Path folder) {
+        ObjectNode config = object(folder.resolve("tokenizer_config.json"));
+        ObjectNode generation = object(folder.resolve("generation_config.json"));
+        ObjectNode special = object(folder.resolve("special_tokens_map.json"));
+        ObjectNode model = object(folder.resolve("config.json"));
+        String template = template(folder, config);
+        Tokenizer tokenizer = Tokenizer.load(folder);
+        try {
+            for (String name : List.of("bos_token", "eos_token")) {
+                complete(config, name, special, ids(model, name + "_id"), tokenizer);
             }
+            Set<Integer> stop = new LinkedHashSet<>(ids(generation, "eos_token_id"));
+            if (stop.isEmpty()) {
+                stop.addAll(ids(model, "eos_token_id"));
+            }
+            tokenizer.id(token(config.path("eos_token"))).ifPresent(stop::add);
+            return new ChatText(tokenizer, template, config, generation, stop);
+        } catch (RuntimeException | Error e) {
+            tokenizer.close();
+            throw e;
         }
-        Tokenizer tokenizer = Tokenizer.load(model);
-        ObjectNode config = object(model.resolve("tokenizer_config.json"));
-        ObjectNode generation = object(model.resolve("generation_config.json"));
-        Set<Integer> stop = new LinkedHashSet<>();
-        JsonNode eos = generation.path("eos_token_id");
-        if (eos.isIntegralNumber()) {
-            stop.add(eos.intValue());
+    }
+
+    /** Where tokenizer_config.json does not name a token, special_tokens_map.json may, or config.json by its id. */
+    private static void complete(
+            ObjectNode config, String name, ObjectNode special, Set<Integer> ids, Tokenizer tokenizer) {
+        if (config.has(name)) {
+            return;
         }
-        eos.forEach(id -> stop.add(id.intValue()));
-        OptionalInt named = tokenizer.id(token(config.path("eos_token")));
-        named.ifPresent(stop::add);
-        return new ChatText(tokenizer, template(model, config), config, generation, stop);
+        String named = token(special.path(name));
+        if (!named.isEmpty()) {
+            config.put(name, named);
+        } else if (!ids.isEmpty()) {
+            tokenizer.token(ids.iterator().next()).ifPresent(token -> config.put(name, token));
+        }
+    }
+
+    /** One id or several. */
+    private static Set<Integer> ids(ObjectNode config, String key) {
+        Set<Integer> ids = new LinkedHashSet<>();
+        JsonNode value = config.path(key);
+        if (value.isIntegralNumber()) {
+            ids.add(value.intValue());
+        }
+        value.forEach(id -> ids.add(id.intValue()));
+        return ids;
     }
 
     private static ObjectNode object(Path file) {
@@ -110,9 +154,19 @@ public final class ChatText implements AutoCloseable {
         return tokenizer;
     }
 
+    /** The token that ends a text, if the model names one. */
+    public OptionalInt eosId() {
+        return tokenizer.id(token(tokenizerConfig.path("eos_token")));
+    }
+
     /** Ids that end an answer. */
     public Set<Integer> stopIds() {
         return stopIds;
+    }
+
+    /** Whether there is a chat template. */
+    public boolean hasChatTemplate() {
+        return template != null;
     }
 
     /** The chat template. @throws IllegalArgumentException if the model has none or it is not supported */
@@ -129,11 +183,19 @@ public final class ChatText implements AutoCloseable {
      * them.
      */
     public Batch.Row trainingRow(ChatTemplate chat, List<Message> messages) {
-        RenderedChat conversation = chat.training(messages);
-        Encoding encoding = tokenizer.encodeWithOffsets(conversation.text());
+        RenderedChat conversation = chat.training(messages, Map.of());
+        return row(conversation.text(), conversation.assistantSpans());
+    }
+
+    /**
+     * Tokens of a rendered text with labels on the tokens that lie in the spans. No special token is added, and what is
+     * learned is decided by position, never by token id: the end of a turn may be the padding token.
+     */
+    public Batch.Row row(String rendered, List<Span> learned) {
+        Encoding encoding = tokenizer.encodeWithOffsets(rendered);
         int[] labels = new int[encoding.size()];
-        java.util.Arrays.fill(labels, Batch.IGNORED);
-        for (Span span : conversation.assistantSpans()) {
+        Arrays.fill(labels, Batch.IGNORED);
+        for (Span span : learned) {
             for (int i = 0; i < labels.length; i++) {
                 if (encoding.starts()[i] >= span.start()
                         && encoding.ends()[i] <= span.end()

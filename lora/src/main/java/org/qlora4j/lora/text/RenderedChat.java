@@ -7,14 +7,27 @@ import org.qlora4j.lora.text.jinja.Span;
  * A rendered conversation.
  *
  * @param text what the model reads
- * @param assistantSpans the parts that an assistant wrote, each with the end of its turn, in order and without overlap
+ * @param assistantParts what an assistant wrote, each with the end of its turn, in order and without overlap
  * @param unlocated positions in the list of messages of assistant turns whose text the template shows in a way that
- *     cannot be followed; their tokens are in no span
+ *     cannot be followed; their tokens are in no part
  */
-public record RenderedChat(String text, List<Span> assistantSpans, List<Integer> unlocated) {
+public record RenderedChat(String text, List<Part> assistantParts, List<Integer> unlocated) {
+    /**
+     * A part of the text.
+     *
+     * @param message position in the list of messages of the one that wrote it
+     * @param span where it is
+     */
+    public record Part(int message, Span span) {}
+
     /** Copies the lists. */
     public RenderedChat {
-        assistantSpans = List.copyOf(assistantSpans);
+        assistantParts = List.copyOf(assistantParts);
         unlocated = List.copyOf(unlocated);
+    }
+
+    /** Where the assistant's parts are. */
+    public List<Span> assistantSpans() {
+        return assistantParts.stream().map(Part::span).toList();
     }
 }

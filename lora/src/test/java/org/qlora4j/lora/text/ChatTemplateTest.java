@@ -39,7 +39,7 @@ class ChatTemplateTest {
     }
 
     private static List<String> parts(String template, List<Message> messages) {
-        return parts(new ChatTemplate(template, "<s>", "</s>").training(messages));
+        return parts(new ChatTemplate(template, "<s>", "</s>").training(messages, Map.of()));
     }
 
     static Stream<Arguments> golden() {
@@ -243,14 +243,15 @@ class ChatTemplateTest {
         TemplateException e = assertThrows(TemplateException.class, () -> template.render(TALK, false));
         assertEquals("no system", e.reason());
         assertEquals(2, e.line());
-        IllegalArgumentException row = assertThrows(IllegalArgumentException.class, () -> template.training(TALK));
+        IllegalArgumentException row =
+                assertThrows(IllegalArgumentException.class, () -> template.training(TALK, Map.of()));
         assertTrue(String.valueOf(row.getMessage()).contains("no system"), row.getMessage());
     }
 
     @Test
     void spansCountChars() {
         List<Message> talk = List.of(Message.user("😀"), Message.assistant("a😀b"));
-        RenderedChat chat = new ChatTemplate(CHATML, "", "").training(talk);
+        RenderedChat chat = new ChatTemplate(CHATML, "", "").training(talk, Map.of());
         Span span = chat.assistantSpans().getFirst();
         assertEquals("a😀b<|im_end|>", span.of(chat.text()));
         assertEquals(span.start() - 1, span.toCodePoints(chat.text()).start());
@@ -263,7 +264,7 @@ class ChatTemplateTest {
             talk.add(i % 2 == 0 ? Message.user("q" + i) : Message.assistant("a" + i));
         }
         long before = System.nanoTime();
-        RenderedChat chat = new ChatTemplate(CHATML, "", "").training(talk);
+        RenderedChat chat = new ChatTemplate(CHATML, "", "").training(talk, Map.of());
         assertEquals(500, chat.assistantSpans().size());
         assertTrue(System.nanoTime() - before < 5_000_000_000L);
     }
