@@ -5,43 +5,51 @@ import org.qlora4j.nf4.device.AttentionShape;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * The attention half of a layer: {@code y = x + o_proj(attention(rope(q_proj(h)), rope(k_proj(h)), v_proj(h)))} with
- * {@code h = rmsNorm(x)}.
+ * The attention half of a layer: {@code y = x + norm(o_proj(attention(rope(norm(q)), rope(norm(k)), v)))} with
+ * {@code q, k, v} the projections of {@code norm(x)}. Which of the norms exist, and whether there is a rotation, is the
+ * family's choice.
  */
 final class AttentionBlock {
     private final ModelConfig config;
-    private final Tensor norm;
-    private final Rotary rotary;
-    final Linear q;
-    final Linear k;
-    final Linear v;
-    final Linear o;
+    private final Norm inputNorm;
+    final Projection qkv;
+    private final Norm qNorm;
+    private final Norm kNorm;
+    private final @Nullable Rotary rotary;
+    final ResidualOutput output;
 
-    AttentionBlock(ModelConfig config, Tensor norm, Rotary rotary, Linear q, Linear k, Linear v, Linear o) {
+    /** @param rotary null in a layer without position embedding */
+    AttentionBlock(
+            ModelConfig config,
+            Norm inputNorm,
+            Projection qkv,
+            Norm qNorm,
+            Norm kNorm,
+            @Nullable Rotary rotary,
+            ResidualOutput output) {
         this.config = config;
-        this.norm = norm;
+        this.inputNorm = inputNorm;
+        this.qkv = qkv;
+        this.qNorm = qNorm;
+        this.kNorm = kNorm;
         this.rotary = rotary;
-        this.q = q;
-        this.k = k;
-        this.v = v;
-        this.o = o;
+        this.output = output;
     }
 
-    /** What backward needs; x is the input of the block, u… what the four layers keep. */
+    /** What backward needs. */
     record Saved(
-            Tensor x,
-            Tensor rstd,
-            Tensor h,
-            Tensor q,
-            Tensor k,
-            Tensor v,
+            Norm.Saved input,
+            Projection.Saved qkv,
+            Norm.Saved q,
+            Norm.Saved k,
             Tensor heads,
             Tensor logSumExp,
             AttentionShape shape,
-            Linear.Saved uq,
-            Linear.Saved uk,
-            Linear.Saved uv,
-            Linear.Saved uo) {}
+            ResidualOutput.Saved output) {
+        private Tensor values() {
+            return qkv.product(2);
+        }
+    }
 
     /**
      * Forward.
@@ -51,21 +59,15 @@ final class AttentionBlock {
      * @param cache keys and values of earlier tokens, to which this pass's are added; null in training
      */
     Saved forward(Tensor y, Tensor x, Sequences sequences, KvCache.@Nullable Layer cache, Step step) {
-        var ops = step.ops();
         int n = x.rows();
-        Tensor rstd = step.newTensor(1, n);
-        Tensor h = step.newTensor(n, x.cols());
-        ops.rmsNorm(h, rstd, x, norm, config.rmsNormEps());
+        Norm.Saved input = inputNorm.forward(x, step);
+        Projection.Saved projected = qkv.forward(input.y(), step);
+        Norm.Saved q = qNorm.forward(projected.product(0), step);
+        Norm.Saved k = kNorm.forward(projected.product(1), step);
+        rotate(q.y(), k.y(), sequences, false, step);
 
-        Tensor queries = step.newTensor(n, q.out());
-        Tensor keys = step.newTensor(n, k.out());
-        Tensor values = step.newTensor(n, v.out());
-        Linear.Saved uq = q.forward(queries, h, 0, step);
-        Linear.Saved uk = k.forward(keys, h, 0, step);
-        Linear.Saved uv = v.forward(values, h, 0, step);
-        rotary.apply(queries, sequences, false, step);
-        rotary.apply(keys, sequences, false, step);
-
+        Tensor keys = k.y();
+        Tensor values = projected.product(2);
         int[] keyOffsets = sequences.offsets();
         if (cache != null) {
             cache.append(keys, values, step.ops());
@@ -73,14 +75,28 @@ final class AttentionBlock {
             values = cache.values();
             keyOffsets = new int[] {0, keys.rows()};
         }
-        AttentionShape shape = sequences.attention(config, keyOffsets);
-        Tensor heads = step.newTensor(n, o.in());
+        AttentionShape shape = shape(sequences.offsets(), keyOffsets);
+        Tensor heads = step.newTensor(n, config.queryWidth());
         Tensor logSumExp = step.newTensor(config.numHeads(), n);
-        ops.attention(heads, logSumExp, queries, keys, values, shape);
+        step.ops().attention(heads, logSumExp, q.y(), keys, values, shape);
+        return new Saved(input, projected, q, k, heads, logSumExp, shape, output.forward(y, x, heads, step));
+    }
 
-        ops.copy(y, x);
-        Linear.Saved uo = o.forward(y, heads, 1, step);
-        return new Saved(x, rstd, h, queries, keys, values, heads, logSumExp, shape, uq, uk, uv, uo);
+    private AttentionShape shape(int[] queryOffsets, int[] keyOffsets) {
+        return new AttentionShape(
+                config.numHeads(),
+                config.numKvHeads(),
+                config.headDim(),
+                config.attentionScale(),
+                queryOffsets,
+                keyOffsets);
+    }
+
+    private void rotate(Tensor q, Tensor k, Sequences sequences, boolean inverse, Step step) {
+        if (rotary != null) {
+            rotary.apply(q, sequences, inverse, step);
+            rotary.apply(k, sequences, inverse, step);
+        }
     }
 
     /**
@@ -90,33 +106,34 @@ final class AttentionBlock {
      * @param needInput false if nothing below this block is trained: then d is left undefined
      */
     void backward(Tensor d, boolean needInput, Saved s, Sequences sequences, Step step) {
-        var ops = step.ops();
         int n = d.rows();
-        boolean below = needInput || q.isTrained() || k.isTrained() || v.isTrained();
-        Tensor dHeads = below ? step.newTensor(n, o.in()) : null;
-        o.backward(dHeads, 0, d, s.heads, s.uo, step);
+        boolean below = needInput || qkv.isTrained();
+        Tensor dHeads = below ? step.newTensor(n, config.queryWidth()) : null;
+        output.backward(dHeads, d, s.heads, s.output, step);
         if (dHeads == null) {
             return;
         }
 
-        Tensor dq = step.newTensor(n, q.out());
-        Tensor dk = step.newTensor(n, k.out());
-        Tensor dv = step.newTensor(n, v.out());
-        ops.attentionBackward(dq, dk, dv, dHeads, s.heads, s.logSumExp, s.q, s.k, s.v, s.shape);
-        rotary.apply(dq, sequences, true, step);
-        rotary.apply(dk, sequences, true, step);
+        Projection.Outputs dqkv = qkv.newOutputs(n, step);
+        Tensor dqRaw = dqkv.products().get(0);
+        Tensor dkRaw = dqkv.products().get(1);
+        Tensor dq = qNorm.outputGradient(dqRaw, step);
+        Tensor dk = kNorm.outputGradient(dkRaw, step);
+        Tensor dv = dqkv.products().get(2);
+        step.ops().attentionBackward(dq, dk, dv, dHeads, s.heads, s.logSumExp, s.q.y(), s.k.y(), s.values(), s.shape);
+        rotate(dq, dk, sequences, true, step);
+        qNorm.backward(dqRaw, 0, dq, s.q, step);
+        kNorm.backward(dkRaw, 0, dk, s.k, step);
 
         Tensor dh = needInput ? step.newTensor(n, d.cols()) : null;
-        q.backward(dh, 0, dq, s.h, s.uq, step);
-        k.backward(dh, 1, dk, s.h, s.uk, step);
-        v.backward(dh, 1, dv, s.h, s.uv, step);
+        qkv.backward(dh, dqkv, s.input.y(), s.qkv, step);
         if (dh != null) {
-            ops.rmsNormBackward(d, dh, s.x, s.rstd, norm, 1);
+            inputNorm.backward(d, 1, dh, s.input, step);
         }
     }
 
     /** True if a layer of this block is trained. */
     boolean isTrained() {
-        return q.isTrained() || k.isTrained() || v.isTrained() || o.isTrained();
+        return qkv.isTrained() || output.isTrained();
     }
 }

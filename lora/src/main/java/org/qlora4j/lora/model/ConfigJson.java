@@ -2,6 +2,10 @@ package org.qlora4j.lora.model;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.Function;
+import java.util.function.Predicate;
 import org.qlora4j.nf4.file.ModelFormatException;
 
 /** Typed reading of one JSON object of config.json; messages name file and key. */
@@ -14,6 +18,12 @@ final class ConfigJson {
         this.node = node;
     }
 
+    /** True if the key is there, with null too. */
+    boolean names(String key) {
+        return node.has(key);
+    }
+
+    /** True if the key has a value that is not null. */
     boolean has(String key) {
         JsonNode v = node.get(key);
         return v != null && !v.isNull();
@@ -72,6 +82,34 @@ final class ConfigJson {
             throw wrong(key, "a string", v);
         }
         return v.textValue();
+    }
+
+    /** The elements of an array. */
+    private <T> List<T> list(String key, String expected, Predicate<JsonNode> is, Function<JsonNode, T> read) {
+        JsonNode v = node.path(key);
+        List<T> values = new ArrayList<>();
+        if (!v.isArray()) {
+            throw wrong(key, "a list of " + expected, v);
+        }
+        for (JsonNode element : v) {
+            if (!is.test(element)) {
+                throw wrong(key, "a list of " + expected, v);
+            }
+            values.add(read.apply(element));
+        }
+        return values;
+    }
+
+    List<Double> numbers(String key) {
+        return list(key, "numbers", v -> v.isNumber() && Double.isFinite(v.doubleValue()), JsonNode::doubleValue);
+    }
+
+    List<Integer> integers(String key) {
+        return list(key, "integers", v -> v.isIntegralNumber() && v.canConvertToInt(), JsonNode::intValue);
+    }
+
+    List<String> texts(String key) {
+        return list(key, "strings", JsonNode::isTextual, JsonNode::textValue);
     }
 
     ModelFormatException wrong(String key, String expected, JsonNode found) {

@@ -1,6 +1,7 @@
 package org.qlora4j.lora.model;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.qlora4j.nf4.device.Ops;
 import org.qlora4j.nf4.device.Scope;
@@ -12,12 +13,12 @@ import org.qlora4j.nf4.tensor.Tensor;
  */
 public final class KvCache {
     private final List<Layer> layers = new ArrayList<>();
-    private final int capacity;
+    private final int[] ids;
     private int length;
 
     /** @param capacity largest number of tokens */
     KvCache(ModelConfig config, int capacity, Scope scope) {
-        this.capacity = capacity;
+        this.ids = new int[capacity];
         int width = config.numKvHeads() * config.headDim();
         for (int i = 0; i < config.numLayers(); i++) {
             layers.add(new Layer(scope.newTensor(capacity, width), scope.newTensor(capacity, width)));
@@ -31,15 +32,26 @@ public final class KvCache {
 
     /** Largest number of tokens. */
     public int capacity() {
-        return capacity;
+        return ids.length;
     }
 
     Layer layer(int i) {
         return layers.get(i);
     }
 
-    void advance(int tokens) {
-        length += tokens;
+    /**
+     * Adds tokens and says which ones must go through the model: the new ones, or all, where the sequence becomes one
+     * that is turned by other rotary frequencies from its first token on.
+     */
+    int[] accept(int[] next, int longRowsAbove) {
+        boolean crossing = length <= longRowsAbove && length + next.length > longRowsAbove;
+        System.arraycopy(next, 0, ids, length, next.length);
+        length += next.length;
+        if (!crossing) {
+            return next;
+        }
+        layers.forEach(layer -> layer.length = 0);
+        return Arrays.copyOf(ids, length);
     }
 
     /** One layer's keys and values, [capacity, Hkv·D] each. */

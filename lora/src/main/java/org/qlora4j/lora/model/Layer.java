@@ -1,5 +1,6 @@
 package org.qlora4j.lora.model;
 
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -48,6 +49,10 @@ final class Layer {
     }
 
     List<Linear> linears() {
-        return List.of(attention.q, attention.k, attention.v, attention.o, mlp.gate, mlp.up, mlp.down);
+        List<Linear> linears = new ArrayList<>(attention.qkv.linears());
+        linears.add(attention.output.linear);
+        linears.addAll(mlp.gateUp.linears());
+        linears.add(mlp.output.linear);
+        return linears;
     }
 }

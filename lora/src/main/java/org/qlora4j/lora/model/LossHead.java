@@ -13,13 +13,11 @@ final class LossHead {
     /** Logits of one chunk in bytes: large enough for a GEMM at full speed, small against the activations. */
     private static final long CHUNK_BYTES = 16L << 20;
 
-    private final ModelConfig config;
     private final Device device;
-    private final Tensor norm;
+    private final Norm norm;
     final Linear output;
 
-    LossHead(ModelConfig config, Device device, Tensor norm, Linear output) {
-        this.config = config;
+    LossHead(Device device, Norm norm, Linear output) {
         this.device = device;
         this.norm = norm;
         this.output = output;
@@ -46,10 +44,8 @@ final class LossHead {
         int count = rows.cols();
         int width = hidden.cols();
         Tensor x = step.newTensor(count, width);
-        Tensor h = step.newTensor(count, width);
-        Tensor rstd = step.newTensor(1, count);
         ops.gatherRows(x, hidden, rows);
-        ops.rmsNorm(h, rstd, x, norm, config.rmsNormEps());
+        Norm.Saved normed = norm.forward(x, step);
 
         Tensor rowLosses = step.newTensor(1, count);
         Tensor dh = dHidden == null ? null : step.newTensor(count, width);
@@ -60,7 +56,7 @@ final class LossHead {
             try (Scope scope = device.newScope()) {
                 Step chunk = step.in(scope);
                 Tensor logits = chunk.newTensor(n, output.out());
-                Tensor part = h.rows(first, n);
+                Tensor part = normed.y().rows(first, n);
                 Linear.Saved saved = output.forward(logits, part, 0, chunk);
                 ops.crossEntropy(
                         rowLosses.cols(first, n), logits, labels.cols(first, n), dh == null ? 0 : gradientScale);
@@ -72,16 +68,13 @@ final class LossHead {
         device.download(rowLosses, losses, 0);
         if (dHidden != null && dh != null) {
             Tensor dx = step.newTensor(count, width);
-            ops.rmsNormBackward(dx, dh, x, rstd, norm, 0);
+            norm.backward(dx, 0, dh, normed, step);
             ops.scatterRows(dHidden, dx, rows);
         }
     }
 
     /** Logits of all rows of hidden. @param logits result [N, V] */
     void logits(Tensor logits, Tensor hidden, Step step) {
-        Tensor h = step.newTensor(hidden.rows(), hidden.cols());
-        Tensor rstd = step.newTensor(1, hidden.rows());
-        step.ops().rmsNorm(h, rstd, hidden, norm, config.rmsNormEps());
-        output.forward(logits, h, 0, step);
+        output.forward(logits, norm.forward(hidden, step).y(), 0, step);
     }
 }

@@ -1,5 +1,6 @@
 package org.qlora4j.lora.model;
 
+import java.util.List;
 import org.qlora4j.nf4.tensor.DType;
 
 /**
@@ -9,16 +10,23 @@ import org.qlora4j.nf4.tensor.DType;
  * @param vocabSize rows of the embedding
  * @param hiddenSize C
  * @param intermediateSize width of the feed-forward block
- * @param numLayers {@code num_hidden_layers}
  * @param numHeads {@code num_attention_heads}
  * @param numKvHeads {@code num_key_value_heads}
  * @param headDim elements per head
+ * @param rotaryDim how many elements of each head are rotated, the first ones
  * @param maxPositionEmbeddings longest sequence the model was made for, in tokens
  * @param rmsNormEps added to the mean square, e.g. 1e-5
- * @param rope rotary frequencies
- * @param attentionBias whether q, k, v and o have biases
+ * @param norms where the norms of a layer stand
+ * @param normAddsOne whether files hold w of a norm that multiplies by 1 + w
+ * @param qkNorm norms on queries and keys
+ * @param qkvBias whether q, k and v have biases
+ * @param outputBias whether o has a bias
  * @param mlpBias whether gate, up and down have biases
+ * @param fusedProjections whether q, k, v are one layer {@code qkv_proj} and gate, up one layer {@code gate_up_proj}
+ * @param activation of the feed-forward block
+ * @param attentionScale factor on the attention scores, usually 1/√headDim
  * @param tieWordEmbeddings whether the output layer is the embedding
+ * @param layers what each layer has of its own, {@code num_hidden_layers} of them
  * @param dtype the dtype the weights were stored in
  */
 public record ModelConfig(
@@ -26,27 +34,35 @@ public record ModelConfig(
         int vocabSize,
         int hiddenSize,
         int intermediateSize,
-        int numLayers,
         int numHeads,
         int numKvHeads,
         int headDim,
+        int rotaryDim,
         int maxPositionEmbeddings,
         double rmsNormEps,
-        RopeScaling rope,
-        boolean attentionBias,
+        NormPlacement norms,
+        boolean normAddsOne,
+        QkNorm qkNorm,
+        boolean qkvBias,
+        boolean outputBias,
         boolean mlpBias,
+        boolean fusedProjections,
+        Activation activation,
+        double attentionScale,
         boolean tieWordEmbeddings,
+        List<LayerConfig> layers,
         DType dtype) {
 
     // Above these a config is damaged, not large: they keep sizes inside int and memory inside reason.
     private static final int MAX_WIDTH = 1 << 20;
-    private static final int MAX_LAYERS = 4096;
+    static final int MAX_LAYERS = 4096;
 
     public ModelConfig {
+        layers = List.copyOf(layers);
         check("vocab_size", vocabSize, 1, 1 << 24);
         check("hidden_size", hiddenSize, 1, MAX_WIDTH);
         check("intermediate_size", intermediateSize, 1, MAX_WIDTH);
-        check("num_hidden_layers", numLayers, 1, MAX_LAYERS);
+        check("num_hidden_layers", layers.size(), 1, MAX_LAYERS);
         check("num_attention_heads", numHeads, 1, MAX_WIDTH);
         check("num_key_value_heads", numKvHeads, 1, numHeads);
         check("head_dim", headDim, 2, MAX_WIDTH / numHeads);
@@ -55,8 +71,9 @@ public record ModelConfig(
             throw new IllegalArgumentException(
                     "num_attention_heads " + numHeads + " is not a multiple of num_key_value_heads " + numKvHeads);
         }
-        if (headDim % 2 != 0) {
-            throw new IllegalArgumentException("head_dim must be even for rotary embedding, got " + headDim);
+        if (rotaryDim < 1 || rotaryDim + rotaryDim % 2 > headDim) {
+            throw new IllegalArgumentException("rotary embedding turns pairs of elements: " + rotaryDim
+                    + " elements do not fit into a head_dim of " + headDim);
         }
         if (!(rmsNormEps >= 0 && rmsNormEps < 1)) {
             throw new IllegalArgumentException("rms_norm_eps must be in [0, 1), got " + rmsNormEps);
@@ -69,9 +86,18 @@ public record ModelConfig(
         }
     }
 
-    /** Factor on the attention scores, 1/√D. */
-    public double attentionScale() {
-        return 1 / Math.sqrt(headDim);
+    /** {@code num_hidden_layers}. */
+    public int numLayers() {
+        return layers.size();
+    }
+
+    /** Rows of more tokens than this turn by other rotary frequencies than shorter ones. */
+    int longRowsAbove() {
+        return layers.stream()
+                .map(LayerConfig::rope)
+                .mapToInt(rope -> rope == null ? Integer.MAX_VALUE : rope.longRowsAbove())
+                .min()
+                .orElseThrow();
     }
 
     /** Width of q_proj's output and o_proj's input. */

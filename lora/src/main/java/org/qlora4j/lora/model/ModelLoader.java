@@ -66,14 +66,14 @@ public final class ModelLoader {
             Weight embedding = loader.read("model.embed_tokens.weight", c.vocabSize(), c.hiddenSize(), null)
                     .upload(device, scope);
             Map<String, Linear> linears = linears(loader, specs(c), device, scope, options, progress);
-            Rotary rotary = new Rotary(device, scope, c);
+            LayerBuilder builder = new LayerBuilder(c, linears, loader, device, scope);
             List<Layer> layers = new ArrayList<>();
             for (int i = 0; i < c.numLayers(); i++) {
-                layers.add(layer(c, i, linears, loader, rotary, device, scope));
+                layers.add(builder.layer(i));
             }
-            Linear output = c.tieWordEmbeddings() ? new Linear("lm_head", embedding, null) : get(linears, "lm_head");
-            Tensor norm = loader.vector(device, scope, "model.norm.weight", c.hiddenSize());
-            return new Transformer(c, device, scope, embedding, layers, new LossHead(c, device, norm, output));
+            Linear output = c.tieWordEmbeddings() ? new Linear("lm_head", embedding, null) : builder.linear("lm_head");
+            LossHead head = new LossHead(device, builder.norm("model.norm", c.hiddenSize()), output);
+            return new Transformer(c, device, scope, embedding, layers, head);
         } catch (RuntimeException | Error e) {
             scope.close();
             throw e;
@@ -82,19 +82,30 @@ public final class ModelLoader {
 
     private static List<Spec> specs(ModelConfig c) {
         List<Spec> specs = new ArrayList<>();
+        int hidden = c.hiddenSize();
+        int mlpWidth = c.intermediateSize();
         for (int i = 0; i < c.numLayers(); i++) {
             String attention = "model.layers." + i + ".self_attn.";
             String mlp = "model.layers." + i + ".mlp.";
-            specs.add(new Spec(attention + "q_proj", c.queryWidth(), c.hiddenSize(), c.attentionBias(), true));
-            specs.add(new Spec(attention + "k_proj", c.keyWidth(), c.hiddenSize(), c.attentionBias(), true));
-            specs.add(new Spec(attention + "v_proj", c.keyWidth(), c.hiddenSize(), c.attentionBias(), true));
-            specs.add(new Spec(attention + "o_proj", c.hiddenSize(), c.queryWidth(), c.attentionBias(), true));
-            specs.add(new Spec(mlp + "gate_proj", c.intermediateSize(), c.hiddenSize(), c.mlpBias(), true));
-            specs.add(new Spec(mlp + "up_proj", c.intermediateSize(), c.hiddenSize(), c.mlpBias(), true));
-            specs.add(new Spec(mlp + "down_proj", c.hiddenSize(), c.intermediateSize(), c.mlpBias(), true));
+            if (c.fusedProjections()) {
+                int width = Math.addExact(c.queryWidth(), Math.multiplyExact(2, c.keyWidth()));
+                specs.add(new Spec(attention + "qkv_proj", width, hidden, c.qkvBias(), true));
+            } else {
+                specs.add(new Spec(attention + "q_proj", c.queryWidth(), hidden, c.qkvBias(), true));
+                specs.add(new Spec(attention + "k_proj", c.keyWidth(), hidden, c.qkvBias(), true));
+                specs.add(new Spec(attention + "v_proj", c.keyWidth(), hidden, c.qkvBias(), true));
+            }
+            specs.add(new Spec(attention + "o_proj", hidden, c.queryWidth(), c.outputBias(), true));
+            if (c.fusedProjections()) {
+                specs.add(new Spec(mlp + "gate_up_proj", 2 * mlpWidth, hidden, c.mlpBias(), true));
+            } else {
+                specs.add(new Spec(mlp + "gate_proj", mlpWidth, hidden, c.mlpBias(), true));
+                specs.add(new Spec(mlp + "up_proj", mlpWidth, hidden, c.mlpBias(), true));
+            }
+            specs.add(new Spec(mlp + "down_proj", hidden, mlpWidth, c.mlpBias(), true));
         }
         if (!c.tieWordEmbeddings()) {
-            specs.add(new Spec("lm_head", c.vocabSize(), c.hiddenSize(), false, false));
+            specs.add(new Spec("lm_head", c.vocabSize(), hidden, false, false));
         }
         return specs;
     }
@@ -119,7 +130,7 @@ public final class ModelLoader {
                 Spec spec = specs.get(i);
                 try {
                     Weight weight = ahead.remove().get().upload(device, scope);
-                    Tensor bias = spec.bias ? loader.vector(device, scope, spec.name + ".bias", spec.out) : null;
+                    Tensor bias = spec.bias ? loader.vector(device, scope, spec.name + ".bias", spec.out, 0) : null;
                     linears.put(spec.name, new Linear(spec.name, weight, bias));
                 } catch (ExecutionException | InterruptedException | RuntimeException e) {
                     pool.shutdownNow();
@@ -140,41 +151,5 @@ public final class ModelLoader {
             throw error;
         }
         return cause instanceof RuntimeException r ? r : new IllegalStateException("loading was interrupted", cause);
-    }
-
-    private static Layer layer(
-            ModelConfig c,
-            int i,
-            Map<String, Linear> linears,
-            WeightLoader loader,
-            Rotary rotary,
-            Device device,
-            Scope scope) {
-        String p = "model.layers." + i + ".";
-        Tensor inputNorm = loader.vector(device, scope, p + "input_layernorm.weight", c.hiddenSize());
-        Tensor middleNorm = loader.vector(device, scope, p + "post_attention_layernorm.weight", c.hiddenSize());
-        return new Layer(
-                new AttentionBlock(
-                        c,
-                        inputNorm,
-                        rotary,
-                        get(linears, p + "self_attn.q_proj"),
-                        get(linears, p + "self_attn.k_proj"),
-                        get(linears, p + "self_attn.v_proj"),
-                        get(linears, p + "self_attn.o_proj")),
-                new MlpBlock(
-                        c,
-                        middleNorm,
-                        get(linears, p + "mlp.gate_proj"),
-                        get(linears, p + "mlp.up_proj"),
-                        get(linears, p + "mlp.down_proj")));
-    }
-
-    private static Linear get(Map<String, Linear> linears, String name) {
-        Linear linear = linears.get(name);
-        if (linear == null) {
-            throw new AssertionError("no linear layer " + name);
-        }
-        return linear;
     }
 }

@@ -169,12 +169,12 @@ public final class Transformer implements AutoCloseable {
         if (cache.length() == 0) {
             updateLinears();
         }
+        int[] next = cache.accept(ids, config.longRowsAbove());
         try (Scope scope = device.newScope()) {
             Step step = new Step(device.ops(), scope, false, 0);
-            Sequences sequences = Sequences.next(device, scope, cache.length(), ids.length);
-            Tensor hidden = forward(embed(ids, step), sequences, cache, step);
-            cache.advance(ids.length);
-            return downloadLogits(hidden.rows(ids.length - 1, 1), step);
+            Sequences sequences = Sequences.next(device, scope, cache.length() - next.length, next.length);
+            Tensor hidden = forward(embed(next, step), sequences, cache, step);
+            return downloadLogits(hidden.rows(next.length - 1, 1), step);
         }
     }
 

@@ -245,11 +245,18 @@ final class WeightLoader {
         return (int) n;
     }
 
-    /** A vector in the device's floating point type: a norm's weight or a bias. */
-    Tensor vector(Device device, Scope scope, String name, int length) {
+    /**
+     * A vector in the device's floating point type: a norm's weight or a bias.
+     *
+     * @param plus added to each value after rounding to torch_dtype, as transformers does for norms of 1 + w
+     */
+    Tensor vector(Device device, Scope scope, String name, int length, float plus) {
         expectShape(files.get(name), length);
         float[] values = new float[length];
         readRows(files.get(name), 0, 1, length, values);
+        for (int i = 0; i < length; i++) {
+            values[i] += plus;
+        }
         return floats(device, scope, values, device.floatType());
     }
 

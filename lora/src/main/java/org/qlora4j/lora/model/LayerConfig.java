@@ -1,0 +1,17 @@
+package org.qlora4j.lora.model;
+
+import org.jspecify.annotations.Nullable;
+
+/**
+ * What may differ from layer to layer.
+ *
+ * @param slidingWindow a query sees so many keys, itself included; 0 for all before it
+ * @param rope rotary frequencies; null for a layer without position embedding (NoPE)
+ */
+public record LayerConfig(int slidingWindow, @Nullable RopeScaling rope) {
+    public LayerConfig {
+        if (slidingWindow < 0) {
+            throw new IllegalArgumentException("sliding_window must be at least 1, got " + slidingWindow);
+        }
+    }
+}

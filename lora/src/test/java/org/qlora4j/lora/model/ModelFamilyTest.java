@@ -1,0 +1,121 @@
+package org.qlora4j.lora.model;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** What a config.json may say, in both spellings, and what is refused. */
+class ModelFamilyTest {
+    private static final Path FILE = Path.of("config.json");
+
+    static List<String> cases() throws IOException {
+        return GoldenCase.names();
+    }
+
+    /** Without the 4-bit variants: their files have another dtype. */
+    static List<String> bases() throws IOException {
+        return cases().stream().filter(name -> !name.contains("/")).toList();
+    }
+
+    @ParameterizedTest
+    @MethodSource("bases")
+    void transformersFourAndFiveSayTheSame(String name) throws IOException {
+        GoldenCase c = GoldenCase.open(name);
+        Path five = c.base().resolve("config.json");
+        Path four = c.shared().resolve("config_v4.json");
+        assertEquals(
+                ModelFamily.read(five, ModelSource.readObject(five)),
+                ModelFamily.read(four, ModelSource.readObject(four)));
+    }
+
+    @Test
+    void everyFamilyHasAGoldenCase() throws IOException {
+        List<String> types = cases().stream()
+                .map(name -> {
+                    try {
+                        return GoldenCase.open(name).base().resolve("config.json");
+                    } catch (IOException e) {
+                        throw new AssertionError(e);
+                    }
+                })
+                .map(file -> ModelSource.readObject(file).path("model_type").textValue())
+                .toList();
+        Arrays.stream(ModelFamily.values())
+                .forEach(family -> assertTrue(types.contains(family.modelType()), family.modelType()));
+    }
+
+    private static ObjectNode config(String family, String changes) throws IOException {
+        ObjectNode config = (ObjectNode) GoldenCase.JSON.readTree("""
+                {"model_type": "%s", "vocab_size": 10, "hidden_size": 8, "intermediate_size": 12,
+                 "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 6,
+                 "max_position_embeddings": 64}
+                """.formatted(family));
+        JsonNode more = GoldenCase.JSON.readTree("{" + changes + "}");
+        more.properties().forEach(e -> config.set(e.getKey(), e.getValue()));
+        return config;
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+                    mamba  |                                                   | model_type 'mamba'
+                    llama  | "hidden_act": "relu"                              | hidden_act relu
+                    llama  | "pretraining_tp": 2                               | pretraining_tp 2
+                    llama  | "attention_dropout": 0.1                          | attention_dropout 0.1
+                    llama  | "partial_rotary_factor": 0.5                      | partial_rotary_factor 0.5
+                    llama  | "rope_scaling": {"type": "dynamic", "factor": 2}  | rope_type 'dynamic'
+                    qwen3  | "rope_parameters": {"full_attention": {}}         | rope parameters for each layer type
+                    """)
+    void whatIsNotImplementedIsRefusedByName(String family, String changes, String message) throws IOException {
+        ObjectNode config = config(family, changes == null ? "" : changes);
+        String found = assertThrows(UnsupportedModelException.class, () -> ModelFamily.read(FILE, config))
+                .getMessage();
+        assertTrue(found.contains(message) && found.contains("not supported"), found);
+    }
+
+    private static RopeScaling rope(String changes) throws IOException {
+        RopeScaling rope = ModelFamily.read(FILE, config("qwen3", changes))
+                .layers()
+                .getFirst()
+                .rope();
+        assertTrue(rope != null);
+        return rope;
+    }
+
+    @Test
+    void yarnReadsEveryKey() throws IOException {
+        assertEquals(new RopeScaling.Yarn(5000, 4, 0.1 * Math.log(4) + 1, 32, 1, 16, true), rope("""
+                        "rope_theta": 5000, "rope_scaling": {"type": "yarn", "factor": 4, "beta_fast": 0,
+                         "original_max_position_embeddings": 16}
+                        """));
+        assertEquals(
+                new RopeScaling.Yarn(
+                        10000, 4, (0.1 * 2 * Math.log(4) + 1) / (0.1 * 0.5 * Math.log(4) + 1), 16, 2, 64, false),
+                rope("""
+                        "rope_parameters": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16, "beta_slow": 2,
+                         "mscale": 2.0, "mscale_all_dim": 0.5, "truncate": false}
+                        """));
+        assertEquals(1.5, rope("""
+                                "rope_scaling": {"rope_type": "yarn", "original_max_position_embeddings": 16,
+                                 "attention_factor": 1.5}
+                                """).attentionFactor());
+    }
+
+    @Test
+    void yarnWithoutAFactorTakesTheRatioOfTheLengths() throws IOException {
+        assertEquals(
+                0.1 * Math.log(4) + 1,
+                rope("\"rope_scaling\": {\"rope_type\": \"yarn\", \"original_max_position_embeddings\": 16}")
+                        .attentionFactor());
+    }
+}
