@@ -52,12 +52,14 @@ class LlamaGoldenTest {
             model.setGradientCheckpointing(true);
             adapter.parameters().zeroGradients();
             model.gradients(new Batch(c.rows()), 1.0 / labels, 7);
-            assertArrayEquals(plain, GoldenCase.download(device, adapter.parameters().gradients()));
+            assertArrayEquals(
+                    plain, GoldenCase.download(device, adapter.parameters().gradients()));
             adapter.parameters().zeroGradients();
             for (Batch.Row row : c.rows()) {
                 model.gradients(new Batch(List.of(row)), 1.0 / labels, 7);
             }
-            double error = GoldenCase.relative(plain, GoldenCase.download(device, adapter.parameters().gradients()));
+            double error = GoldenCase.relative(
+                    plain, GoldenCase.download(device, adapter.parameters().gradients()));
             assertTrue(error < 1e-6, "accumulated against batch: relative error " + error);
         }
     }
@@ -89,8 +91,9 @@ class LlamaGoldenTest {
                 LoraAdapter adapter = c.attach(model)) {
             AdapterFiles.save(adapter, "golden/" + c.shared().getFileName(), folder);
             assertEquals(
-                    GoldenCase.JSON.readTree(
-                            c.shared().resolve("adapter_init/adapter_config.json").toFile()),
+                    GoldenCase.JSON.readTree(c.shared()
+                            .resolve("adapter_init/adapter_config.json")
+                            .toFile()),
                     GoldenCase.JSON.readTree(folder.resolve(AdapterFiles.CONFIG).toFile()));
             try (Safetensors expected =
                             Safetensors.open(c.shared().resolve("adapter_init").resolve(AdapterFiles.WEIGHTS));
