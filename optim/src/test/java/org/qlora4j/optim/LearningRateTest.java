@@ -2,44 +2,76 @@ package org.qlora4j.optim;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
 
-/**
- * Values of transformers' get_linear_schedule_with_warmup, get_cosine_schedule_with_warmup and get_constant_schedule.
- */
+/** Every step of every schedule against transformers' (golden/optim/schedules.json, made by make_schedules.py). */
 class LearningRateTest {
-    @Test
-    void linearRisesAndFalls() {
-        LearningRate rate = new LearningRate(LearningRate.Schedule.LINEAR, 1e-3, 4, 20);
-        assertEquals(0, rate.at(0));
-        assertEquals(0.5e-3, rate.at(2), 1e-15);
-        assertEquals(1e-3, rate.at(4), 1e-15);
-        assertEquals(0.5e-3, rate.at(12), 1e-15);
-        assertEquals(0, rate.at(20), 1e-15);
+    private static JsonNode golden() {
+        try {
+            return new ObjectMapper()
+                    .readTree(Path.of(System.getProperty("qlora4j.golden"), "optim/schedules.json")
+                            .toFile());
+        } catch (IOException e) {
+            throw new java.io.UncheckedIOException(e);
+        }
     }
 
-    @Test
-    void cosineIsHalfWayInTheMiddle() {
-        LearningRate rate = new LearningRate(LearningRate.Schedule.COSINE, 2, 0, 10);
-        assertEquals(2, rate.at(0), 1e-12);
-        assertEquals(1, rate.at(5), 1e-12);
-        assertEquals(1 + Math.cos(Math.PI / 10), rate.at(1), 1e-12);
-        assertEquals(0, rate.at(10), 1e-12);
+    static Stream<JsonNode> cases() {
+        List<JsonNode> cases = new ArrayList<>();
+        golden().path("cases").forEach(cases::add);
+        assertEquals(19, cases.size());
+        return cases.stream();
     }
 
-    @Test
-    void constantHasNoWarmup() {
-        assertEquals(3, new LearningRate(LearningRate.Schedule.CONSTANT, 3, 5, 10).at(0));
-        assertEquals(0, new LearningRate(LearningRate.Schedule.CONSTANT_WITH_WARMUP, 3, 5, 10).at(0));
+    @ParameterizedTest
+    @MethodSource("cases")
+    void everyStepIsTransformers(JsonNode c) {
+        double peak = golden().path("peak").doubleValue();
+        Map<String, Object> kwargs = new HashMap<>();
+        c.path("kwargs")
+                .properties()
+                .forEach(e -> kwargs.put(e.getKey(), e.getValue().asText()));
+        LearningRate rate = new LearningRate(
+                ScheduleNames.schedule(c.path("name").textValue(), kwargs, peak),
+                peak,
+                c.path("warmup").intValue(),
+                c.path("total").intValue());
+        for (int step = 0; step < c.path("rates").size(); step++) {
+            assertEquals(c.path("rates").path(step).doubleValue(), rate.at(step), 1e-15 * peak + 1e-18, "step " + step);
+        }
     }
 
-    @Test
-    void unknownNamesAreRefusedWithTheList() {
-        String message = assertThrows(IllegalArgumentException.class, () -> LearningRate.Schedule.of("polynomial"))
+    private static String refused(String name, Map<String, Object> kwargs) {
+        return assertThrows(IllegalArgumentException.class, () -> ScheduleNames.schedule(name, kwargs, 1e-4))
                 .getMessage();
-        assertEquals(
-                "lr_scheduler_type 'polynomial' is not supported; supported: constant, constant_with_warmup, linear, cosine",
-                message);
+    }
+
+    @Test
+    void wrongArgumentsAreRefusedByName() {
+        assertTrue(refused("cosign", Map.of()).contains("cosine_with_min_lr"));
+        assertTrue(refused("linear", Map.of("power", 2)).contains("'power' is not an argument of linear"));
+        assertTrue(refused("cosine_with_min_lr", Map.of()).contains("min_lr"));
+        assertTrue(refused("cosine_with_min_lr", Map.of("min_lr", 1e-5, "min_lr_rate", 0.1))
+                .contains("either"));
+        assertTrue(refused("polynomial", Map.of("lr_end", 1)).contains("must be below"));
+        assertTrue(refused("polynomial", Map.of("power", "much")).contains("power must be a number, got 'much'"));
+        assertTrue(refused("warmup_stable_decay", Map.of()).contains("num_decay_steps must be a number, got none"));
+        assertTrue(refused("warmup_stable_decay", Map.of("num_decay_steps", 3, "decay_type", "cliff"))
+                .contains("'cliff'"));
+        assertThrows(IllegalArgumentException.class, () -> new LearningRate(new Schedule.Linear(), -1, 0, 1));
+        assertThrows(IllegalArgumentException.class, () -> new LearningRate(new Schedule.Linear(), 1, 0, 0));
     }
 }

@@ -88,7 +88,8 @@ final class Options {
                     integer("gradient_accumulation_steps", "", "passes of a step; default 16 / batch size"),
                     bool("gradient_checkpointing", "true", "run layers again in backward instead of keeping them"),
                     number("learning_rate", "1e-4", "the highest one"),
-                    text("lr_scheduler_type", "cosine", "constant, constant_with_warmup, linear, cosine"),
+                    text("lr_scheduler_type", "cosine", "transformers' name: linear, cosine_with_min_lr, polynomial …"),
+                    json("lr_scheduler_kwargs", "its arguments, {\"min_lr\": 1e-5}"),
                     number("warmup_ratio", "0", "share of the steps in which the learning rate rises"),
                     integer("warmup_steps", "0", "steps in which it rises, instead of warmup_ratio"),
                     text("optim", "adamw_torch", "transformers' name: adamw_8bit, paged_adamw_8bit, lion_8bit, sgd …"),
@@ -98,18 +99,27 @@ final class Options {
                     number("adam_beta1", "0.9", "decay of the mean, also Lion's and AdEMAMix's"),
                     number("adam_beta2", "0.95", "decay of the mean of squares, also Lion's and AdEMAMix's"),
                     number("adam_epsilon", "1e-8", "added to the root"),
-                    number("max_grad_norm", "1", "longer gradients are scaled to this norm")));
+                    number("max_grad_norm", "1", "longer gradients are scaled to this norm"),
+                    number("neftune_noise_alpha", "0", "NEFTune: noise on the embeddings; 5 is usual"),
+                    number("label_smoothing_factor", "0", "share of each label that goes to all tokens")));
 
     static final Group OUTPUT = new Group(
             "Output",
             List.of(
                     text("output_dir", "output", "folder of checkpoints and logs"),
                     bool("add_version", "true", "write into a new folder vN-time below output_dir"),
-                    text("resume_from_checkpoint", "", "checkpoint folder to go on from, bit for bit"),
+                    text("resume_from_checkpoint", "", "checkpoint, or a run's folder, to go on from, bit for bit"),
+                    bool("resume_only_model", "false", "take the weights of that checkpoint only, and start anew"),
                     integer("logging_steps", "5", "steps between lines of logging.jsonl"),
+                    text("eval_strategy", "", "steps, epoch or no; default save_strategy"),
                     integer("eval_steps", "", "steps between evaluations; default save_steps"),
+                    text("save_strategy", "steps", "steps, epoch or no; the end always saves"),
                     integer("save_steps", "500", "steps between checkpoints"),
-                    integer("save_total_limit", "0", "checkpoints kept besides the best; 0: all"),
+                    integer("save_total_limit", "0", "checkpoints kept, always the best and the last; 0: all"),
+                    text("metric_for_best_model", "loss", "what makes a checkpoint the best: loss, ppl, token_acc"),
+                    bool("greater_is_better", "", "of that metric; default false, true for token_acc"),
+                    integer("early_stop_interval", "0", "stop after so many checkpoints that are no better; 0: never"),
+                    bool("load_best_model_at_end", "false", "end with the weights of the best checkpoint"),
                     list("ask", "", "questions to the model before and after training")));
 
     static final Group EVALUATION = new Group(

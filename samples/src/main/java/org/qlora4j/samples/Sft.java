@@ -5,8 +5,6 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.LocalDateTime;
-import java.time.format.DateTimeFormatter;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -20,8 +18,6 @@ import org.qlora4j.lora.generate.Generator;
 import org.qlora4j.lora.generate.Sampling;
 import org.qlora4j.lora.text.Message;
 import org.qlora4j.nf4.file.AtomicFile;
-import org.qlora4j.optim.LearningRate;
-import org.qlora4j.optim.OptimizerNames;
 import org.qlora4j.optim.train.LogEntry;
 import org.qlora4j.optim.train.Trainer;
 import org.qlora4j.optim.train.TrainingConfig;
@@ -38,7 +34,7 @@ final class Sft {
         }
         TrainingData.Plan plan = TrainingData.Plan.of(a);
         LoraConfig lora = lora(a);
-        TrainingConfig config = config(a);
+        TrainingConfig config = TrainingOptions.config(a);
         try (Session session = Session.open(a, lora.loraDropout())) {
             List<String> questions = a.list("ask");
             ask(session, questions, "before training");
@@ -49,7 +45,7 @@ final class Sft {
             LoraAdapter adapter = given != null ? given : LoraAdapter.attach(session.model(), lora, config.seed());
             try {
                 print(adapter, data, session, config);
-                writeArguments(a, config.outputDir());
+                writeArguments(a, config.saving().outputDir());
                 train(session, adapter, a, config, data);
                 ask(session, questions, "after training");
             } finally {
@@ -65,9 +61,20 @@ final class Sft {
             Session session, LoraAdapter adapter, Arguments a, TrainingConfig config, TrainingData data) {
         String base = a.has("model") ? a.text("model") : session.modelPath().toString();
         try (Trainer trainer = new Trainer(
-                adapter, config, data.train(), data.validation(), base, session.text()::save, new Console())) {
+                adapter,
+                config,
+                Trainer.unpacked(data.train()),
+                data.validation(),
+                base,
+                session.text()::save,
+                new Console())) {
             if (a.has("resume_from_checkpoint")) {
-                trainer.resume(Path.of(a.text("resume_from_checkpoint")));
+                Path checkpoint = Path.of(a.text("resume_from_checkpoint"));
+                if (a.bool("resume_only_model")) {
+                    trainer.resumeOnlyModel(checkpoint);
+                } else {
+                    trainer.resume(checkpoint);
+                }
             }
             long start = System.nanoTime();
             TrainingResult result = trainer.run();
@@ -79,7 +86,9 @@ final class Sft {
                     Progress.time((System.nanoTime() - start) / 1e9));
             System.out.println("last_model_checkpoint: " + result.lastCheckpoint());
             System.out.println("best_model_checkpoint: " + result.bestCheckpoint()
-                    + (result.bestMetric() == null ? "" : " (eval_loss " + result.bestMetric() + ")"));
+                    + (result.bestMetric() == null
+                            ? ""
+                            : " (eval_" + config.evaluation().metricForBestModel() + " " + result.bestMetric() + ")"));
         }
     }
 
@@ -105,6 +114,12 @@ final class Sft {
             Progress.line("");
             System.out.print("\r");
             System.out.println(entry.values());
+        }
+
+        @Override
+        public void skipped(String why) {
+            Progress.line("");
+            System.out.println("\rwarning: " + why);
         }
 
         @Override
@@ -139,7 +154,7 @@ final class Sft {
                 adapter.targets().size(),
                 adapter.parameters().count());
         data.print(session.text().tokenizer());
-        System.out.println("output: " + config.outputDir());
+        System.out.println("output: " + config.saving().outputDir());
     }
 
     private static void writeArguments(Arguments a, Path outputDir) {
@@ -149,52 +164,6 @@ final class Sft {
             throw new UncheckedIOException("cannot create output_dir " + outputDir + ": " + e, e);
         }
         AtomicFile.writeString(outputDir.resolve("args.json"), a.toJson().toPrettyString() + "\n");
-    }
-
-    private static TrainingConfig config(Arguments a) {
-        Path output = Path.of(a.text("output_dir"));
-        if (a.bool("add_version") && !a.has("resume_from_checkpoint")) {
-            int version = 0;
-            while (exists(output, "v" + version + "-")) {
-                version++;
-            }
-            output = output.resolve(
-                    "v" + version + "-" + LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss")));
-        }
-        a.settle("gradient_accumulation_steps", Math.max(1, 16 / a.integer("per_device_train_batch_size")));
-        a.settle("eval_steps", a.text("save_steps"));
-        return new TrainingConfig(
-                a.number("num_train_epochs"),
-                a.integer("max_steps"),
-                a.integer("per_device_train_batch_size"),
-                a.integer("per_device_eval_batch_size"),
-                a.integer("gradient_accumulation_steps"),
-                a.number("learning_rate"),
-                LearningRate.Schedule.of(a.text("lr_scheduler_type")),
-                a.number("warmup_ratio"),
-                a.integer("warmup_steps"),
-                OptimizerNames.config(
-                                a.text("optim"),
-                                new OptimizerNames.Constants(
-                                        a.number("adam_beta1"),
-                                        a.number("adam_beta2"),
-                                        a.number("adam_epsilon"),
-                                        a.number("weight_decay")),
-                                a.text("optim_args"))
-                        .withMaxGradNorm(a.number("max_grad_norm"))
-                        .withLoraPlusLrRatio(a.number("loraplus_lr_ratio")),
-                a.integer("logging_steps"),
-                a.integer("eval_steps"),
-                a.integer("save_steps"),
-                a.integer("save_total_limit"),
-                output,
-                a.integer("seed"),
-                a.bool("train_dataloader_shuffle"));
-    }
-
-    private static boolean exists(Path folder, String prefix) {
-        String[] names = folder.toFile().list((f, n) -> n.startsWith(prefix));
-        return names != null && names.length > 0;
     }
 
     private static LoraConfig lora(Arguments a) {

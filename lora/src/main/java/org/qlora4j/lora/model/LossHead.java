@@ -26,19 +26,18 @@ final class LossHead {
     /**
      * Loss of each labelled row and, if asked, the gradient.
      *
-     * @param losses result, one per labelled row
      * @param dHidden result [N, C]: gradient of {@code gradientScale · Σ losses}; null in evaluation
      * @param hidden [N, C], the last layer's output
      * @param rows I32 [1, L]: the rows that carry a label
      * @param labels I32 [1, L]
      */
-    void losses(
-            float[] losses,
+    TokenLosses losses(
             @Nullable Tensor dHidden,
             Tensor hidden,
             Tensor rows,
             Tensor labels,
             double gradientScale,
+            double labelSmoothing,
             Step step) {
         var ops = step.ops();
         int count = rows.cols();
@@ -48,6 +47,7 @@ final class LossHead {
         Norm.Saved normed = norm.forward(x, step);
 
         Tensor rowLosses = step.newTensor(1, count);
+        Tensor correct = step.newTensor(1, count);
         Tensor dh = dHidden == null ? null : step.newTensor(count, width);
         long rowBytes = (long) output.out() * device.floatType().bytes();
         int chunkRows = (int) Math.max(1, Math.min(count, CHUNK_BYTES / rowBytes));
@@ -59,18 +59,23 @@ final class LossHead {
                 Tensor part = normed.y().rows(first, n);
                 Linear.Saved saved = output.forward(logits, part, 0, chunk);
                 ops.crossEntropy(
-                        rowLosses.cols(first, n), logits, labels.cols(first, n), dh == null ? 0 : gradientScale);
+                        rowLosses.cols(first, n),
+                        correct.cols(first, n),
+                        logits,
+                        labels.cols(first, n),
+                        dh == null ? 0 : gradientScale,
+                        labelSmoothing);
                 if (dh != null) {
                     output.backward(dh.rows(first, n), 0, logits, part, saved, chunk);
                 }
             }
         }
-        device.download(rowLosses, losses, 0);
         if (dHidden != null && dh != null) {
             Tensor dx = step.newTensor(count, width);
             norm.backward(dx, 0, dh, normed, step);
             ops.scatterRows(dHidden, dx, rows);
         }
+        return TokenLosses.download(device, rowLosses, correct);
     }
 
     /** Logits of all rows of hidden. @param logits result [N, V] */

@@ -70,22 +70,22 @@ public final class Transformer implements AutoCloseable {
      * Forward and backward: adds {@code gradientScale · d(Σ losses)} to the gradients of all trained parameters.
      *
      * @param batch at least one label
-     * @param gradientScale usually 1 / label tokens of the whole accumulated batch
-     * @param seed of the dropout masks; another for each micro-batch
-     * @return the loss of each label, in the batch's order
      */
-    public float[] gradients(Batch batch, double gradientScale, long seed) {
+    public TokenLosses gradients(Batch batch, TrainingPass pass) {
         checkBatch(batch);
-        float[] losses = new float[batch.labelTokens()];
-        int lowest = lowestTrainedLayer();
         updateLinears();
+        TokenLosses losses;
+        int lowest = lowestTrainedLayer();
         try (Scope scope = device.newScope()) {
-            Step step = new Step(device.ops(), scope, true, seed);
+            Step step = new Step(device.ops(), scope, true, pass.seed());
             Sequences sequences = Sequences.whole(device, scope, batch.offsets());
             int n = batch.tokens();
             List<Tensor> inputs = new ArrayList<>();
             List<Layer.@Nullable Saved> saved = new ArrayList<>();
             Tensor x = embed(batch.ids(), step);
+            if (pass.neftuneNoiseAlpha() > 0) {
+                EmbeddingNoise.add(x, batch.offsets(), pass.neftuneNoiseAlpha(), device, step);
+            }
             for (int i = 0; i < layers.size(); i++) {
                 Tensor y = step.newTensor(n, config.hiddenSize());
                 inputs.add(x);
@@ -101,7 +101,7 @@ public final class Transformer implements AutoCloseable {
             }
             Tensor d = lowest < layers.size() ? step.newTensor(n, config.hiddenSize()) : null;
             try (Scope temporary = device.newScope()) {
-                lossesOf(losses, d, x, batch, gradientScale, step.in(temporary));
+                losses = lossesOf(d, x, batch, pass.gradientScale(), pass.labelSmoothing(), step.in(temporary));
             }
             for (int i = layers.size() - 1; d != null && i >= lowest; i--) {
                 try (Scope temporary = device.newScope()) {
@@ -117,18 +117,55 @@ public final class Transformer implements AutoCloseable {
         return losses;
     }
 
-    /** Evaluation: the loss of each label, in the batch's order; dropout is off and no gradient changes. */
-    public float[] losses(Batch batch) {
+    /** As {@link #gradients(Batch, TrainingPass)} without smoothing and noise; the loss of each label. */
+    public float[] gradients(Batch batch, double gradientScale, long seed) {
+        return gradients(batch, new TrainingPass(gradientScale, seed)).losses();
+    }
+
+    /** Evaluation: dropout, smoothing and noise are off, and no gradient changes. */
+    public TokenLosses evaluate(Batch batch) {
         checkBatch(batch);
-        float[] losses = new float[batch.labelTokens()];
         updateLinears();
         try (Scope scope = device.newScope()) {
             Step step = new Step(device.ops(), scope, false, 0);
             Sequences sequences = Sequences.whole(device, scope, batch.offsets());
             Tensor hidden = forward(embed(batch.ids(), step), sequences, null, step);
-            lossesOf(losses, null, hidden, batch, 0, step);
+            return lossesOf(null, hidden, batch, 0, 0, step);
         }
-        return losses;
+    }
+
+    /** Evaluation: the loss of each label, in the batch's order. */
+    public float[] losses(Batch batch) {
+        return evaluate(batch).losses();
+    }
+
+    /**
+     * The first part of an evaluation whose output is not finite, for messages; null if all are.
+     *
+     * @return {@code the embedding}, {@code layer 3} or {@code the output layer}
+     */
+    public @Nullable String firstNotFinite(Batch batch) {
+        updateLinears();
+        try (Scope scope = device.newScope()) {
+            Step step = new Step(device.ops(), scope, false, 0);
+            Sequences sequences = Sequences.whole(device, scope, batch.offsets());
+            Tensor x = embed(batch.ids(), step);
+            Tensor y = step.newTensor(x.rows(), x.cols());
+            if (!Double.isFinite(device.ops().sumOfSquares(x))) {
+                return "the embedding";
+            }
+            for (int i = 0; i < layers.size(); i++) {
+                try (Scope temporary = device.newScope()) {
+                    layers.get(i).forward(y, x, sequences, null, step.in(temporary));
+                }
+                if (!Double.isFinite(device.ops().sumOfSquares(y))) {
+                    return "layer " + i;
+                }
+                device.ops().copy(x, y);
+            }
+            double loss = lossesOf(null, x, batch, 0, 0, step).sum();
+            return Double.isFinite(loss) ? null : "the output layer";
+        }
     }
 
     /**
@@ -207,11 +244,16 @@ public final class Transformer implements AutoCloseable {
         return values;
     }
 
-    private void lossesOf(
-            float[] losses, @Nullable Tensor dHidden, Tensor hidden, Batch batch, double gradientScale, Step step) {
+    private TokenLosses lossesOf(
+            @Nullable Tensor dHidden,
+            Tensor hidden,
+            Batch batch,
+            double gradientScale,
+            double labelSmoothing,
+            Step step) {
         Tensor rows = upload(batch.labelRows(), step);
         Tensor labels = upload(batch.labels(), step);
-        head.losses(losses, dHidden, hidden, rows, labels, gradientScale, step);
+        return head.losses(dHidden, hidden, rows, labels, gradientScale, labelSmoothing, step);
     }
 
     private Tensor embed(int[] ids, Step step) {

@@ -384,16 +384,22 @@ public final class CheckedOps implements Ops {
     }
 
     @Override
-    public void crossEntropy(Tensor losses, Tensor logits, Tensor labels, double gradientScale) {
+    public void crossEntropy(
+            Tensor losses, Tensor correct, Tensor logits, Tensor labels, double gradientScale, double smoothing) {
         String op = "crossEntropy";
         checkThread(op);
         check.floats(op, "logits", logits);
         check.floats(op, "losses", losses, 1, logits.rows());
+        check.floats(op, "correct", correct, 1, logits.rows());
         check.indices(op, "labels", labels, logits.rows(), logits.cols(), "vocabulary");
         check.apart(op, "losses", losses, "logits", logits);
         check.apart(op, "losses", losses, "labels", labels);
+        check.apart(op, "correct", correct, "losses", losses);
+        check.apart(op, "correct", correct, "logits", logits);
+        check.apart(op, "correct", correct, "labels", labels);
+        check.require(smoothing >= 0 && smoothing < 1, op, "smoothing must be in [0, 1)", smoothing);
         check.apart(op, "logits", logits, "labels", labels);
-        ops.crossEntropy(losses, logits, labels, gradientScale);
+        ops.crossEntropy(losses, correct, logits, labels, gradientScale, smoothing);
     }
 
     @Override

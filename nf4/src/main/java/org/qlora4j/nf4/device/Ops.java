@@ -143,13 +143,17 @@ public interface Ops {
     void dropout(Tensor y, Tensor x, double p, long seed);
 
     /**
-     * Loss of each row and, in place, its gradient.
+     * Loss of each row and, in place, its gradient. With smoothing s the target is {@code (1−s)·onehot + s/V}.
      *
-     * @param losses float [1, L]: {@code log Σ e^logits − logits[label]}
-     * @param logits float [L, V]; becomes {@code gradientScale · (softmax − onehot)} unless gradientScale is 0
+     * @param losses float [1, L]: {@code log Σ e^logits − target·logits}
+     * @param correct float [1, L]: 1 if no logit is above the label's, else 0
+     * @param logits float [L, V]; becomes {@code gradientScale · (softmax − target)} unless gradientScale is 0
      * @param labels I32 [1, L], each in [0, V)
+     * @param smoothing in [0, 1)
+     * @see <a href="https://arxiv.org/abs/1512.00567">Szegedy et al. 2015, section 7</a>
      */
-    void crossEntropy(Tensor losses, Tensor logits, Tensor labels, double gradientScale);
+    void crossEntropy(
+            Tensor losses, Tensor correct, Tensor logits, Tensor labels, double gradientScale, double smoothing);
 
     /** {@code Σ x²} in double, in a fixed order. */
     double sumOfSquares(Tensor x);

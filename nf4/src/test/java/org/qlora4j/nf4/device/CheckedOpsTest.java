@@ -186,7 +186,7 @@ class CheckedOpsTest {
         refused("rope: positions[0] must be from 0 to 4", () -> ops.rope(t(1, 4), t(5, 2), t(5, 2), ints(5), 4, false));
         refused(
                 "crossEntropy: labels[0] must be from 0 to 6 (vocabulary), got -100",
-                () -> ops.crossEntropy(t(1, 1), t(1, 7), ints(-100), 1));
+                () -> ops.crossEntropy(t(1, 1), t(1, 1), t(1, 7), ints(-100), 1, 0));
         passes(() -> ops.scatterRows(t(200, 8), t(3, 8), ints(199, 0, 70)));
     }
 
@@ -303,8 +303,18 @@ class CheckedOpsTest {
 
     @Test
     void lossAndOptimizer() {
-        refused("crossEntropy: losses must be [1, 3]", () -> ops.crossEntropy(t(1, 2), t(3, 5), ints(0, 0, 0), 1));
-        refused("crossEntropy: labels must be [1, 3]", () -> ops.crossEntropy(t(1, 3), t(3, 5), ints(0, 0), 1));
+        refused(
+                "crossEntropy: losses must be [1, 3]",
+                () -> ops.crossEntropy(t(1, 2), t(1, 3), t(3, 5), ints(0, 0, 0), 1, 0));
+        refused(
+                "crossEntropy: correct must be [1, 3]",
+                () -> ops.crossEntropy(t(1, 3), t(1, 2), t(3, 5), ints(0, 0, 0), 1, 0));
+        refused(
+                "crossEntropy: labels must be [1, 3]",
+                () -> ops.crossEntropy(t(1, 3), t(1, 3), t(3, 5), ints(0, 0), 1, 0));
+        refused(
+                "crossEntropy: smoothing must be in [0, 1), got 1.0",
+                () -> ops.crossEntropy(t(1, 3), t(1, 3), t(3, 5), ints(0, 0, 0), 1, 1));
         Tensor p = t(1, 4);
         OptimizerRule rule = new OptimizerRule.AdamW(0.9, 0.999, 1e-8, 0, true);
         OptimizerStep step = new OptimizerStep(rule, 1, 0.1, 1);

@@ -7,6 +7,8 @@ import java.util.function.DoubleSupplier;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.qlora4j.nf4.device.reference.ReferenceDevice;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -186,18 +188,20 @@ class ReferenceGradientTest {
         assertGradient("dUp", up, dUp, loss);
     }
 
-    @Test
-    void crossEntropy() {
+    @ParameterizedTest
+    @ValueSource(doubles = {0, 0.2})
+    void crossEntropy(double smoothing) {
         Tensor logits = random(3, 6);
         Tensor labels = ints(0, 5, 2);
         Tensor losses = scope.newTensor(1, 3);
+        Tensor correct = scope.newTensor(1, 3);
         Tensor gradient = scope.newTensor(3, 6);
         ops.copy(gradient, logits);
-        ops.crossEntropy(losses, gradient, labels, 0.3);
+        ops.crossEntropy(losses, correct, gradient, labels, 0.3, smoothing);
         Tensor scale = scope.newTensor(1, 3);
         ops.fill(scale, 0.3);
         assertGradient("logits", logits, gradient, () -> {
-            ops.crossEntropy(losses, logits, labels, 0);
+            ops.crossEntropy(losses, correct, logits, labels, 0, smoothing);
             return weighted(losses, scale);
         });
     }

@@ -300,10 +300,17 @@ class ReferenceOpsTest {
     void crossEntropy() {
         Tensor logits = t(2, 2, Math.log(3), 0, 5, 5);
         Tensor losses = scope.newTensor(1, 2);
-        ops.crossEntropy(losses, logits, ints(0, 1), 0);
+        Tensor correct = scope.newTensor(1, 2);
+        ops.crossEntropy(losses, correct, logits, ints(0, 1), 0, 0);
         assertValues(losses, Math.log(4.0 / 3), Math.log(2));
         assertValues(logits, Math.log(3), 0, 5, 5);
-        ops.crossEntropy(losses, logits, ints(0, 1), 0.5);
+        assertValues(correct, 1, 1);
+        ops.crossEntropy(losses, correct, logits, ints(1, 0), 0, 0);
+        assertValues(correct, 0, 1);
+        // half the target is spread over both
+        ops.crossEntropy(losses, correct, logits, ints(0, 1), 0, 0.5);
+        assertValues(losses, Math.log(4) - 0.75 * Math.log(3), Math.log(2));
+        ops.crossEntropy(losses, correct, logits, ints(0, 1), 0.5, 0);
         assertValues(logits, -0.125, 0.125, 0.25, -0.25);
     }
 

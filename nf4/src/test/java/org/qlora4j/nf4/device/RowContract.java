@@ -126,30 +126,46 @@ abstract class RowContract extends ProductContract {
     @Test
     void crossEntropy() {
         for (int i = 0; i < SIZES.length; i++) {
-            loss(SIZES[(i * 3 + 1) % SIZES.length], SIZES[i], 1, 0.125, layout(i));
+            loss(SIZES[(i * 3 + 1) % SIZES.length], SIZES[i], 1, 0.125, i % 3 == 0 ? 0.1 : 0, layout(i));
         }
-        loss(3, LONG_ROW, 1, 1, Layout.CONTIGUOUS);
-        loss(2, 1027, 3, 1 / 3.0, Layout.STRIDED);
+        loss(3, LONG_ROW, 1, 1, 0, Layout.CONTIGUOUS);
+        loss(3, LONG_ROW, 1, 1, 0.1, Layout.CONTIGUOUS);
+        loss(2, 1027, 3, 1 / 3.0, 0.5, Layout.STRIDED);
         for (double scale : SCALES) {
-            loss(5, 100, scale, 0.25, Layout.CONTIGUOUS);
+            loss(5, 100, scale, 0.25, 0, Layout.CONTIGUOUS);
+            loss(5, 100, scale, 0.25, 0.2, Layout.CONTIGUOUS);
         }
     }
 
-    private void loss(int rows, int vocabulary, double scale, double gradientScale, Layout layout) {
-        String what = "crossEntropy " + rows + "x" + vocabulary + " scale " + scale;
+    private void loss(int rows, int vocabulary, double scale, double gradientScale, double smoothing, Layout layout) {
+        String what = "crossEntropy " + rows + "x" + vocabulary + " scale " + scale + " smoothing " + smoothing;
         Pair logits = both.random(rows, vocabulary, scale, layout);
         Pair labels = both.randomIndices(rows, vocabulary);
         Pair losses = both.garbage(1, rows, Layout.CONTIGUOUS);
+        Pair correct = both.garbage(1, rows, Layout.CONTIGUOUS);
         // log of a sum and its label may nearly cancel: the error is relative to the logits
         double tolerance = vocabulary == 1 ? 1 : sum(vocabulary) * Math.max(1, scale);
-        both.ops().crossEntropy(losses.mine(), logits.mine(), labels.mine(), 0);
-        both.referenceOps().crossEntropy(losses.expected(), logits.expected(), labels.expected(), 0);
+        crossEntropy(losses, correct, logits, labels, 0, smoothing);
         both.assertClose(what + " without gradient", losses, tolerance);
+        both.assertSame(what + " correct without gradient", correct);
         both.assertSame(what + " untouched logits", logits);
-        both.ops().crossEntropy(losses.mine(), logits.mine(), labels.mine(), gradientScale);
-        both.referenceOps().crossEntropy(losses.expected(), logits.expected(), labels.expected(), gradientScale);
+        crossEntropy(losses, correct, logits, labels, gradientScale, smoothing);
         both.assertClose(what + " losses", losses, tolerance);
+        both.assertSame(what + " correct", correct);
         both.assertClose(what + " gradient", logits, sum(vocabulary) * Math.max(1, scale));
+    }
+
+    private void crossEntropy(
+            Pair losses, Pair correct, Pair logits, Pair labels, double gradientScale, double smoothing) {
+        both.ops().crossEntropy(losses.mine(), correct.mine(), logits.mine(), labels.mine(), gradientScale, smoothing);
+        both.referenceOps()
+                .crossEntropy(
+                        losses.expected(),
+                        correct.expected(),
+                        logits.expected(),
+                        labels.expected(),
+                        gradientScale,
+                        smoothing);
     }
 
     @Test
@@ -157,8 +173,8 @@ abstract class RowContract extends ProductContract {
         Pair logits = both.make(2, 3, Layout.CONTIGUOUS, new double[] {3e4, -3e4, 0, -3e4, -3e4, -3e4});
         Pair labels = both.indices(1, 2);
         Pair losses = both.garbage(1, 2, Layout.CONTIGUOUS);
-        both.ops().crossEntropy(losses.mine(), logits.mine(), labels.mine(), 1);
-        both.referenceOps().crossEntropy(losses.expected(), logits.expected(), labels.expected(), 1);
+        Pair correct = both.garbage(1, 2, Layout.CONTIGUOUS);
+        crossEntropy(losses, correct, logits, labels, 1, 0);
         both.assertClose("losses", losses, element);
         both.assertClose("gradient", logits, element);
     }

@@ -1,23 +1,19 @@
 package org.qlora4j.optim.train;
 
-import com.fasterxml.jackson.databind.node.JsonNodeFactory;
-import com.fasterxml.jackson.databind.node.ObjectNode;
-import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.SplittableRandom;
-import java.util.TreeSet;
 import java.util.function.Consumer;
+import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
-import org.qlora4j.lora.data.Permutation;
 import org.qlora4j.lora.model.Batch;
+import org.qlora4j.lora.model.TokenLosses;
+import org.qlora4j.lora.model.TrainingPass;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.device.Dropout;
 import org.qlora4j.optim.LearningRate;
@@ -32,21 +28,22 @@ public final class Trainer implements AutoCloseable {
     private final Transformer model;
     private final LoraAdapter adapter;
     private final TrainingConfig config;
-    private final List<Batch.Row> rows;
+    private final List<List<Batch.Row>> packs;
     private final List<Batch.Row> evalRows;
     private final String baseModel;
-    private final TrainingListener listener;
     private final Consumer<Path> checkpointFiles;
+    private final TrainingListener listener;
     private final Optimizer optimizer;
-    private final int totalSteps;
+    private final DataOrder order;
     private final LearningRate learningRate;
-
-    private TrainerCheckpoint.State state = new TrainerCheckpoint.State(0, null, null, List.of());
+    private final Checkpoints checkpoints;
+    private TrainerState state;
 
     /**
      * A trainer.
      *
-     * @param rows to learn from, each with at least one label
+     * @param packs to learn from: rows that take one place of a batch together, at least one label in each;
+     *     {@link #unpacked} for a row a place
      * @param evalRows to evaluate on; may be empty
      * @param baseModel written into the adapter's base_model_name_or_path
      * @param checkpointFiles writes tokenizer and other files into each checkpoint
@@ -54,228 +51,301 @@ public final class Trainer implements AutoCloseable {
     public Trainer(
             LoraAdapter adapter,
             TrainingConfig config,
-            List<Batch.Row> rows,
+            List<List<Batch.Row>> packs,
             List<Batch.Row> evalRows,
             String baseModel,
             Consumer<Path> checkpointFiles,
             TrainingListener listener) {
-        if (rows.isEmpty()) {
+        if (packs.isEmpty()) {
             throw new IllegalArgumentException("there are no rows to train on");
+        }
+        if (evalRows.isEmpty()
+                && (config.evaluation().earlyStopInterval() > 0
+                        || config.evaluation().loadBestModelAtEnd())) {
+            throw new IllegalArgumentException(
+                    "early_stop_interval and load_best_model_at_end need rows to evaluate on:"
+                            + " give val_dataset or split_dataset_ratio");
         }
         this.model = adapter.model();
         this.adapter = adapter;
         this.config = config;
-        this.rows = List.copyOf(rows);
+        this.packs = List.copyOf(packs);
         this.evalRows = List.copyOf(evalRows);
         this.baseModel = baseModel;
         this.checkpointFiles = checkpointFiles;
         this.listener = listener;
-        this.totalSteps = config.totalSteps(rows.size());
-        this.learningRate = config.schedule(rows.size());
-        this.optimizer = new Optimizer(model.device(), adapter.parameters(), config.optimizer(), config.outputDir());
+        this.order = new DataOrder(config.steps(), config.seed(), packs.size());
+        this.learningRate = config.rate().of(order.totalSteps());
+        this.checkpoints = new Checkpoints(config.saving().outputDir());
+        this.state = new TrainerState(dataOrder());
+        this.optimizer = new Optimizer(
+                model.device(),
+                adapter.parameters(),
+                config.optimizer(),
+                config.saving().outputDir());
+    }
+
+    /** Each row a pack of its own. */
+    public static List<List<Batch.Row>> unpacked(List<Batch.Row> rows) {
+        return rows.stream().map(List::of).toList();
+    }
+
+    /** What decides which rows a step sees. */
+    private Map<String, String> dataOrder() {
+        CRC32C sum = new CRC32C();
+        for (List<Batch.Row> pack : packs) {
+            sum.update(pack.size());
+            for (Batch.Row row : pack) {
+                for (int i = 0; i < row.ids().length; i++) {
+                    update(sum, row.ids()[i]);
+                    update(sum, row.labels()[i]);
+                }
+            }
+        }
+        Map<String, String> data = new LinkedHashMap<>();
+        data.put("seed", String.valueOf(config.seed()));
+        data.put("shuffle", String.valueOf(config.steps().shuffle()));
+        data.put("per_device_train_batch_size", String.valueOf(config.steps().trainBatchSize()));
+        data.put("gradient_accumulation_steps", String.valueOf(config.steps().gradientAccumulationSteps()));
+        data.put("samples", String.valueOf(packs.size()));
+        data.put("crc32c", Long.toHexString(sum.getValue()));
+        return data;
+    }
+
+    private static void update(CRC32C sum, int value) {
+        for (int shift = 0; shift < 32; shift += 8) {
+            sum.update(value >>> shift);
+        }
     }
 
     /** Optimizer steps of the whole run. */
     public int totalSteps() {
-        return totalSteps;
-    }
-
-    /** Takes up a run where a checkpoint left it; data and configuration must be those of that run. */
-    public void resume(Path checkpoint) {
-        state = TrainerCheckpoint.resume(checkpoint, adapter, optimizer);
-        if (state.step() >= totalSteps) {
-            throw new IllegalArgumentException(checkpoint + " has done all " + totalSteps
-                    + " steps already; raise num_train_epochs or max_steps to go on");
-        }
-    }
-
-    /** Trains to the end. @throws ArithmeticException if a loss or gradient is not finite; names the step */
-    public TrainingResult run() {
-        List<LogEntry> log = new ArrayList<>(state.log());
-        Double bestMetric = state.bestMetric();
-        Integer bestStep = state.bestStep();
-        double lossSum = 0;
-        int lossSteps = 0;
-        long tokensSinceLog = 0;
-        long started = System.nanoTime();
-        long lastLog = started;
-        int first = state.step();
-        Path last = TrainerCheckpoint.folder(config.outputDir(), first);
-        for (int step = first; step < totalSteps; step++) {
-            long stepStart = System.nanoTime();
-            List<Batch> passes = passes(step);
-            double rate = learningRate.at(step);
-            double loss = accumulate(passes, step);
-            double norm;
-            try {
-                norm = optimizer.step(rate);
-            } catch (ArithmeticException e) {
-                throw new ArithmeticException("step " + (step + 1) + ": " + e.getMessage()
-                        + "; lower learning_rate or look at the rows of this step");
-            }
-            int done = step + 1;
-            long tokens = passes.stream().mapToLong(Batch::tokens).sum();
-            tokensSinceLog += tokens;
-            lossSum += loss;
-            lossSteps++;
-            long now = System.nanoTime();
-            listener.step(
-                    done,
-                    totalSteps,
-                    loss,
-                    tokens / ((now - stepStart) / 1e9),
-                    (now - started) / 1e9 / (done - first) * (totalSteps - done));
-            if (done == 1 || done % config.loggingSteps() == 0 || done == totalSteps) {
-                double seconds = (now - lastLog) / 1e9;
-                Map<String, Object> values = new LinkedHashMap<>();
-                values.put("loss", lossSum / lossSteps);
-                values.put("grad_norm", norm);
-                values.put("learning_rate", rate);
-                addPosition(values, done);
-                values.put("memory(GiB)", round(model.device().peakBytes() / (double) (1 << 30)));
-                values.put("train_speed(s/it)", round(seconds / lossSteps));
-                values.put("tokens_per_second", round(tokensSinceLog / seconds));
-                log(log, new LogEntry(done, values));
-                lossSum = 0;
-                lossSteps = 0;
-                tokensSinceLog = 0;
-                lastLog = now;
-            }
-            boolean end = done == totalSteps;
-            if (!evalRows.isEmpty() && (end || config.evalSteps() > 0 && done % config.evalSteps() == 0)) {
-                double evalLoss = evaluate();
-                Map<String, Object> values = new LinkedHashMap<>();
-                values.put("eval_loss", evalLoss);
-                addPosition(values, done);
-                log(log, new LogEntry(done, values));
-                if (bestMetric == null || evalLoss < bestMetric) {
-                    bestMetric = evalLoss;
-                    bestStep = done;
-                }
-            }
-            if (end || done % config.saveSteps() == 0) {
-                state = new TrainerCheckpoint.State(done, bestMetric, bestStep, List.copyOf(log));
-                last = TrainerCheckpoint.save(
-                        config.outputDir(), adapter, optimizer, baseModel, state, checkpointFiles);
-                listener.saved(last);
-                removeOld(done, bestStep);
-            }
-        }
-        Path best = bestStep == null ? last : TrainerCheckpoint.folder(config.outputDir(), bestStep);
-        return new TrainingResult(
-                last, Files.isDirectory(best) ? best : last, bestMetric, totalSteps, List.copyOf(log));
+        return order.totalSteps();
     }
 
     /**
-     * Forward and backward of all passes of a step; the gradients are those of the mean over all their label tokens.
+     * Takes up a run where a checkpoint left it, also in the middle of an epoch. Data, seed and batch sizes must be
+     * those of that run; learning rate and length may be others.
+     *
+     * @param path a checkpoint, a link to one, or the run's folder, which means its newest one
+     * @throws IllegalArgumentException if there is none, the run is finished, or its data was another
+     * @throws org.qlora4j.nf4.file.ModelFormatException if a file is damaged or of another adapter or optimizer
      */
-    private double accumulate(List<Batch> passes, int step) {
-        adapter.parameters().zeroGradients();
-        int labels = passes.stream().mapToInt(Batch::labelTokens).sum();
-        double sum = 0;
-        for (int i = 0; i < passes.size(); i++) {
-            long seed = Dropout.mix(config.seed(), (long) step * config.gradientAccumulationSteps() + i);
-            for (float loss : model.gradients(passes.get(i), 1.0 / labels, seed)) {
-                sum += loss;
+    public void resume(Path path) {
+        Path checkpoint = Checkpoints.find(path);
+        TrainerState saved = TrainerCheckpoint.state(checkpoint);
+        if (saved.step >= totalSteps()) {
+            throw new IllegalArgumentException(checkpoint + " has done all " + totalSteps()
+                    + " steps already; raise num_train_epochs or max_steps to go on");
+        }
+        if (stopsEarly(saved.waiting)) {
+            throw new IllegalArgumentException(checkpoint + " stopped early: " + saved.waiting
+                    + " checkpoints without a better metric; raise early_stop_interval to go on");
+        }
+        state.data.forEach((key, value) -> {
+            if (!value.equals(saved.data.get(key))) {
+                throw new IllegalArgumentException(checkpoint + " was trained with " + key + " "
+                        + saved.data.get(key) + ", this run has " + value
+                        + "; make it equal, or take up the weights only (resume_only_model)");
             }
-        }
-        if (!Double.isFinite(sum)) {
-            throw new ArithmeticException("step " + (step + 1) + ": the loss is " + sum / labels
-                    + "; lower learning_rate or look at the rows of this step");
-        }
-        return sum / labels;
+        });
+        TrainerCheckpoint.load(checkpoint, adapter, optimizer);
+        state = saved;
     }
 
-    /** The rows of a step: a function of seed and step alone, so that a resumed run sees the same. */
-    private List<Batch> passes(int step) {
-        int perEpoch = config.stepsPerEpoch(rows.size());
-        int epoch = step / perEpoch;
-        int[] order = order(epoch);
-        List<Batch> passes = new ArrayList<>();
-        for (int i = 0; i < config.gradientAccumulationSteps(); i++) {
-            int from = (step % perEpoch * config.gradientAccumulationSteps() + i) * config.trainBatchSize();
-            int to = Math.min(rows.size(), from + config.trainBatchSize());
-            if (from < to) {
-                List<Batch.Row> batch = new ArrayList<>();
-                for (int r = from; r < to; r++) {
-                    batch.add(rows.get(order[r]));
+    /**
+     * The checkpoint that a path means, see {@link #resume}.
+     *
+     * @throws IllegalArgumentException if there is none
+     */
+    public static Path findCheckpoint(Path path) {
+        return Checkpoints.find(path);
+    }
+
+    /** Takes up a checkpoint's weights only: the run starts at step 0. */
+    public void resumeOnlyModel(Path path) {
+        AdapterFiles.readValues(adapter, Checkpoints.find(path));
+    }
+
+    /**
+     * Trains to the end, or until evaluation no longer gets better.
+     *
+     * @throws ArithmeticException if loss or gradient are not finite for the second time; names step, row and layer
+     */
+    public TrainingResult run() {
+        checkpoints.cleanUp();
+        RunLog log = new RunLog(config.saving().outputDir(), state.log, listener);
+        StepTimes times = new StepTimes(state.step, totalSteps());
+        Path last = checkpoints.folder(state.step);
+        boolean stopped = false;
+        while (!stopped && state.step < totalSteps()) {
+            double rate = learningRate.at(state.step);
+            StepResult result = step(rate);
+            int done = ++state.step;
+            boolean end = done == totalSteps();
+            if (result != null) {
+                state.sums = state.sums.plus(result.loss, result.labels, result.correct);
+                times.step(result.tokens);
+                listener.step(done, totalSteps(), result.loss, times.tokensPerSecond(), times.secondsLeft(done));
+                if (done == 1 || done % config.saving().loggingSteps() == 0 || end) {
+                    log.add(new LogEntry(done, stepValues(done, rate, result.norm, times)));
+                    state.sums = TrainerState.LogSums.NONE;
                 }
-                passes.add(new Batch(batch));
+            }
+            Metrics metrics = null;
+            if (!evalRows.isEmpty() && (end || due(config.evaluation().evalSteps(), done))) {
+                metrics = Metrics.of(model, evalRows, config.evaluation().evalBatchSize());
+                log.add(new LogEntry(done, evalValues(done, metrics)));
+            }
+            if (end || due(config.saving().saveSteps(), done)) {
+                compare(done, metrics);
+                last = save();
+                stopped = stopsEarly(state.waiting);
             }
         }
-        return passes;
+        return finish(last);
     }
 
-    private int[] order(int epoch) {
-        if (config.shuffle()) {
-            return Permutation.of(rows.size(), new SplittableRandom(Dropout.mix(config.seed(), ~epoch)));
-        }
-        int[] order = new int[rows.size()];
-        for (int i = 0; i < order.length; i++) {
-            order[i] = i;
-        }
-        return order;
+    private boolean due(int every, int step) {
+        int steps = every == TrainingConfig.EACH_EPOCH ? order.stepsPerEpoch() : every;
+        return steps > 0 && step % steps == 0;
     }
 
-    /** Mean loss over all label tokens of the evaluation rows. */
-    private double evaluate() {
+    private boolean stopsEarly(int waiting) {
+        int interval = config.evaluation().earlyStopInterval();
+        return interval > 0 && waiting >= interval;
+    }
+
+    /** What a step gave. @param norm of the gradients */
+    private record StepResult(double loss, long labels, long correct, long tokens, double norm) {}
+
+    /** One optimizer step; null if it was left out because a number was not finite. */
+    private @Nullable StepResult step(double rate) {
+        List<int[]> passes = order.passes(state.step);
+        List<Batch> batches = passes.stream()
+                .map(pass -> new Batch(
+                        rows(pass).stream().map(NotFinite.NumberedRow::row).toList()))
+                .toList();
+        long labels = batches.stream().mapToLong(Batch::labelTokens).sum();
+        adapter.parameters().zeroGradients();
         double sum = 0;
-        long labels = 0;
-        for (int i = 0; i < evalRows.size(); i += config.evalBatchSize()) {
-            Batch batch = new Batch(evalRows.subList(i, Math.min(evalRows.size(), i + config.evalBatchSize())));
-            for (float loss : model.losses(batch)) {
-                sum += loss;
-            }
-            labels += batch.labelTokens();
+        long correct = 0;
+        for (int i = 0; i < batches.size(); i++) {
+            TokenLosses losses = model.gradients(batches.get(i), pass(i, labels));
+            sum += losses.sum();
+            correct += losses.correct();
         }
-        return sum / labels;
+        double norm = Double.isFinite(sum) ? optimizer.gradientNorm() : Double.NaN;
+        if (!Double.isFinite(norm)) {
+            skip(passes, labels);
+            return null;
+        }
+        optimizer.step(rate, norm);
+        long tokens = batches.stream().mapToLong(Batch::tokens).sum();
+        return new StepResult(sum / labels, labels, correct, tokens, norm);
+    }
+
+    private TrainingPass pass(int i, long labels) {
+        long number = (long) state.step * config.steps().gradientAccumulationSteps() + i;
+        return new TrainingPass(
+                1.0 / labels,
+                Dropout.mix(config.seed(), number),
+                config.regularization().labelSmoothing(),
+                config.regularization().neftuneNoiseAlpha());
+    }
+
+    /** The rows of a pass; their numbers are those of their packs. */
+    private List<NotFinite.NumberedRow> rows(int[] pass) {
+        List<NotFinite.NumberedRow> rows = new ArrayList<>();
+        for (int sample : pass) {
+            packs.get(sample).forEach(row -> rows.add(new NotFinite.NumberedRow(sample, row)));
+        }
+        return rows;
+    }
+
+    /** Leaves a step out, once in a run. */
+    private void skip(List<int[]> passes, long labels) {
+        List<NotFinite.NumberedRow> rows =
+                passes.stream().flatMap(pass -> rows(pass).stream()).toList();
+        String what = "step " + (state.step + 1) + ": " + NotFinite.explain(adapter, rows, pass(0, labels));
+        if (state.skipped > 0) {
+            throw new ArithmeticException(what
+                    + ". One step was left out for this already, so training stops; lower learning_rate or max_grad_norm,"
+                    + " or look at the row");
+        }
+        state.skipped++;
+        listener.skipped(what + ". The step is left out; the next one like it stops the training");
+    }
+
+    private Map<String, Object> stepValues(int done, double rate, double norm, StepTimes times) {
+        Map<String, Object> values = new LinkedHashMap<>();
+        values.put("loss", state.sums.loss() / state.sums.steps());
+        values.put("token_acc", round(state.sums.correct() / (double) state.sums.labels()));
+        values.put("grad_norm", norm);
+        values.put("learning_rate", rate);
+        addPosition(values, done);
+        values.put("memory(GiB)", round(model.device().peakBytes() / (double) (1 << 30)));
+        times.addTo(values);
+        return values;
+    }
+
+    private Map<String, Object> evalValues(int done, Metrics metrics) {
+        Map<String, Object> values = new LinkedHashMap<>();
+        values.put("eval_loss", metrics.loss());
+        values.put("eval_ppl", metrics.perplexity());
+        values.put("eval_token_acc", metrics.tokenAccuracy());
+        addPosition(values, done);
+        return values;
     }
 
     private void addPosition(Map<String, Object> values, int done) {
-        values.put("epoch", round(done / (double) config.stepsPerEpoch(rows.size())));
-        values.put("global_step/max_steps", done + "/" + totalSteps);
+        values.put("epoch", round(done / (double) order.stepsPerEpoch()));
+        values.put("global_step/max_steps", done + "/" + totalSteps());
     }
 
-    private static double round(double v) {
+    static double round(double v) {
         return Math.round(v * 1e4) / 1e4;
     }
 
-    private void log(List<LogEntry> log, LogEntry entry) {
-        log.add(entry);
-        ObjectNode line = JsonNodeFactory.instance.objectNode();
-        entry.values().forEach(line::putPOJO);
-        try {
-            Files.createDirectories(config.outputDir());
-            Files.writeString(
-                    config.outputDir().resolve("logging.jsonl"),
-                    line + "\n",
-                    StandardOpenOption.CREATE,
-                    StandardOpenOption.APPEND);
-        } catch (IOException e) {
-            throw new UncheckedIOException("cannot write " + config.outputDir().resolve("logging.jsonl") + ": " + e, e);
-        }
-        listener.logged(entry);
-    }
-
-    private void removeOld(int newest, @Nullable Integer bestStep) {
-        if (config.saveTotalLimit() == 0) {
+    /** Whether the checkpoint to be saved is the best so far. */
+    private void compare(int done, @Nullable Metrics metrics) {
+        if (metrics == null) {
             return;
         }
-        try (var folders = Files.list(config.outputDir())) {
-            TreeSet<Integer> steps = new TreeSet<>();
-            folders.map(f -> f.getFileName().toString())
-                    .filter(n -> n.matches("checkpoint-\\d{1,9}"))
-                    .forEach(n -> steps.add(Integer.valueOf(n.substring("checkpoint-".length()))));
-            for (int step : List.copyOf(steps)) {
-                boolean kept = step == newest || bestStep != null && step == bestStep;
-                if (steps.size() > config.saveTotalLimit() && !kept) {
-                    TrainerCheckpoint.deleteTree(TrainerCheckpoint.folder(config.outputDir(), step));
-                    steps.remove(step);
-                }
-            }
-        } catch (IOException e) {
-            throw new UncheckedIOException("cannot remove old checkpoints in " + config.outputDir() + ": " + e, e);
+        double metric = metrics.byName(config.evaluation().metricForBestModel());
+        Double best = state.bestMetric;
+        boolean better = best == null
+                ? !Double.isNaN(metric)
+                : config.evaluation().greaterIsBetter() ? metric > best : metric < best;
+        if (better) {
+            state.bestMetric = metric;
+            state.bestStep = done;
+            state.waiting = 0;
+        } else {
+            state.waiting++;
         }
+    }
+
+    private Path save() {
+        Path saved = checkpoints.save(
+                state.step,
+                folder -> TrainerCheckpoint.write(folder, adapter, optimizer, baseModel, state, checkpointFiles));
+        checkpoints.link(state.step, state.bestStep);
+        checkpoints.keep(config.saving().saveTotalLimit(), state.step, state.bestStep);
+        listener.saved(saved);
+        return saved;
+    }
+
+    private TrainingResult finish(Path last) {
+        Integer bestStep = state.bestStep;
+        Path best = bestStep == null ? last : checkpoints.folder(bestStep);
+        if (!Files.isDirectory(best)) {
+            best = last;
+        }
+        if (config.evaluation().loadBestModelAtEnd()) {
+            AdapterFiles.readValues(adapter, best);
+        }
+        return new TrainingResult(last, best, state.bestMetric, state.step, List.copyOf(state.log));
     }
 
     /** Frees the optimizer's state; the adapter stays. */

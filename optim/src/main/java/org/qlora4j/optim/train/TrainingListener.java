@@ -18,6 +18,9 @@ public interface TrainingListener {
     /** A line was logged. */
     default void logged(LogEntry entry) {}
 
+    /** A step was left out because a number was not finite. @param why step, row and layer */
+    default void skipped(String why) {}
+
     /** A checkpoint is whole on disk. */
     default void saved(Path checkpoint) {}
 }

@@ -8,8 +8,8 @@ import org.jspecify.annotations.Nullable;
  * What a training run leaves.
  *
  * @param lastCheckpoint the last checkpoint
- * @param bestCheckpoint the one with the lowest evaluation loss; the last one if there was no evaluation
- * @param bestMetric that loss; null if there was no evaluation
+ * @param bestCheckpoint the one with the best metric; the last one if none was evaluated
+ * @param bestMetric that metric; null if none was evaluated
  * @param steps optimizer steps done
  * @param logHistory all log lines
  */

@@ -11,26 +11,19 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.SplittableRandom;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
-import org.qlora4j.bindings.NativePackage;
-import org.qlora4j.bindings.NativePackages;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
-import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.model.Batch;
-import org.qlora4j.lora.model.ModelLoader;
-import org.qlora4j.lora.model.ModelSource;
-import org.qlora4j.lora.model.Quantization;
 import org.qlora4j.lora.model.Transformer;
-import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
-import org.qlora4j.nf4.tensor.DType;
-import org.qlora4j.optim.LearningRate;
-import org.qlora4j.optim.OptimizerConfig;
+import org.qlora4j.optim.TinyModel;
 
 /** The loop on a tiny random model, quantized to NF4 with double quantization. */
 class TrainerTest {
@@ -41,8 +34,7 @@ class TrainerTest {
 
     @BeforeAll
     static void open() {
-        NativePackages.ensure(NativePackage.ONEDNN, System.out::println);
-        device = Devices.open("cpu", 2);
+        device = TinyModel.openDevice();
     }
 
     @AfterAll
@@ -50,177 +42,379 @@ class TrainerTest {
         device.close();
     }
 
-    private static Transformer model() {
-        try (ModelSource source =
-                ModelSource.open(Path.of(System.getProperty("qlora4j.golden"), "models/llama/base"))) {
-            return ModelLoader.load(
-                    source, device, new ModelLoader.Options(DType.F32, Quantization.NF4_DOUBLE, 2), (done, all) -> {});
-        }
-    }
-
-    private static LoraConfig lora() {
-        return LoraConfig.allLinear(4, 16).withDropout(0.1);
-    }
-
-    /** Rows whose second half is the first half reversed: learnable, and not by bigrams. */
-    private static List<Batch.Row> rows(int count) {
-        SplittableRandom random = new SplittableRandom(5);
-        List<Batch.Row> rows = new ArrayList<>();
-        for (int r = 0; r < count; r++) {
-            int half = 3 + r % 3;
-            int[] ids = new int[2 * half];
-            int[] labels = new int[2 * half];
-            for (int i = 0; i < half; i++) {
-                ids[i] = 10 + random.nextInt(6);
-                ids[2 * half - 1 - i] = ids[i];
-                labels[i] = Batch.IGNORED;
-            }
-            System.arraycopy(ids, half, labels, half, half);
-            rows.add(new Batch.Row(ids, labels));
-        }
-        return rows;
-    }
-
-    private TrainingConfig config(String name, int maxSteps, int batch, int accumulation) {
-        return new TrainingConfig(
-                1,
-                maxSteps,
-                batch,
-                2,
-                accumulation,
-                1e-2,
-                LearningRate.Schedule.LINEAR,
-                0.1,
-                0,
-                OptimizerConfig.adamW(0.9, 0.999, 1e-8, 0.01).withMaxGradNorm(1),
-                1,
-                4,
-                3,
-                2,
-                folder.resolve(name),
-                42,
-                true);
+    /** Stops training when it is told to. */
+    private static final class Stopped extends RuntimeException {
+        private static final long serialVersionUID = 1;
     }
 
     private record Run(TrainingResult result, float[] values) {}
 
-    private static Run run(TrainingConfig config, Path resumeFrom) {
-        try (Transformer model = model();
-                LoraAdapter adapter = LoraAdapter.attach(model, lora(), 7);
-                Trainer trainer = new Trainer(
-                        adapter, config, rows(11), rows(3), "tiny", checkpoint -> {}, TrainingListener.NONE)) {
+    private static float[] values(LoraAdapter adapter) {
+        float[] values = new float[adapter.parameters().values().cols()];
+        device.download(adapter.parameters().values(), values, 0);
+        return values;
+    }
+
+    private TinyRun tiny(String name, int maxSteps, int batch, int accumulation) {
+        return new TinyRun(folder.resolve(name)).steps(maxSteps, batch, accumulation);
+    }
+
+    private static Run run(TinyRun tiny) {
+        return run(tiny, null, TrainingListener.NONE);
+    }
+
+    private static Run run(TinyRun tiny, Path resumeFrom, TrainingListener listener) {
+        try (Transformer model = TinyModel.load(device);
+                LoraAdapter adapter = LoraAdapter.attach(model, tiny.lora(), 7);
+                Trainer trainer = tiny.trainer(adapter, listener)) {
             if (resumeFrom != null) {
                 trainer.resume(resumeFrom);
             }
             TrainingResult result = trainer.run();
-            float[] values = new float[adapter.parameters().values().cols()];
-            device.download(adapter.parameters().values(), values, 0);
-            return new Run(result, values);
+            return new Run(result, values(adapter));
         }
     }
 
-    private static List<Object> losses(TrainingResult result) {
+    private static List<Object> logged(TrainingResult result, String key) {
         return result.logHistory().stream()
-                .filter(e -> e.values().containsKey("loss"))
-                .map(e -> e.values().get("loss"))
+                .filter(e -> e.values().containsKey(key))
+                .map(e -> e.values().get(key))
                 .toList();
     }
 
     @Test
     void learns() {
-        List<Object> losses = losses(run(config("learns", 60, 4, 1), null).result);
+        TrainingResult result = run(tiny("learns", 60, 4, 1)).result;
+        List<Object> losses = logged(result, "loss");
         double first = (Double) losses.getFirst();
         double last = (Double) losses.getLast();
         assertTrue(last < first / 2, "loss " + first + " -> " + last);
+        List<Object> accuracy = logged(result, "token_acc");
+        assertTrue((Double) accuracy.getLast() > (Double) accuracy.getFirst(), accuracy.toString());
     }
 
     @Test
     void theSameSeedGivesTheSameBits() {
-        Run a = run(config("a", 8, 2, 2), null);
-        Run b = run(config("b", 8, 2, 2), null);
-        assertEquals(losses(a.result), losses(b.result));
+        Run a = run(tiny("a", 8, 2, 2));
+        Run b = run(tiny("b", 8, 2, 2));
+        assertEquals(logged(a.result, "loss"), logged(b.result, "loss"));
         assertArrayEquals(a.values, b.values);
     }
 
+    /** the loss of a step is the mean over its label tokens, however its rows are split into passes. */
     @Test
-    void stoppedAndResumedIsNotStopped() {
-        Run whole = run(config("whole", 9, 2, 2), null);
-        // the schedule of nine steps, stopped by the test behind the checkpoint of step 3
-        Path third = folder.resolve("stopped").resolve("checkpoint-3");
-        TrainingConfig config = config("stopped", 9, 2, 2);
-        try (Transformer model = model();
-                LoraAdapter adapter = LoraAdapter.attach(model, lora(), 7);
-                Trainer trainer = new Trainer(
-                        adapter, config, rows(11), rows(3), "tiny", checkpoint -> {}, new TrainingListener() {
-                            @Override
-                            public void saved(Path checkpoint) {
-                                throw new IllegalStateException("stopped by the test");
-                            }
-                        })) {
-            assertThrows(IllegalStateException.class, trainer::run);
+    void r15AccumulationIsALargerBatch() {
+        Run once = run(tiny("once", 4, 4, 1).dropout(0));
+        Run four = run(tiny("four", 4, 1, 4).dropout(0));
+        for (int i = 0; i < 4; i++) {
+            assertEquals(
+                    (Double) logged(once.result, "loss").get(i),
+                    (Double) logged(four.result, "loss").get(i),
+                    1e-5);
+            assertEquals(
+                    (Double) logged(once.result, "grad_norm").get(i),
+                    (Double) logged(four.result, "grad_norm").get(i),
+                    // sums in another order
+                    1e-4);
         }
-        Run resumed = run(config, third);
-        assertEquals(losses(whole.result), losses(resumed.result));
-        assertArrayEquals(whole.values, resumed.values);
-        assertThrows(IllegalArgumentException.class, () -> run(config, folder.resolve("stopped/checkpoint-9")));
+    }
+
+    /** The last step of an epoch has what is left: 11 rows, in steps of 4, are 3 steps, the last one of 3 rows. */
+    @Test
+    void theRemainderOfAnEpochIsAStep() {
+        DataOrder order = new DataOrder(new TrainingConfig.Steps(2, -1, 2, 2, false), 1, 11);
+        assertEquals(3, order.stepsPerEpoch());
+        assertEquals(6, order.totalSteps());
+        assertEquals(List.of("[8, 9]", "[10]"), text(order.passes(2)));
+        assertEquals(List.of("[0, 1]", "[2, 3]"), text(order.passes(3)));
+    }
+
+    private static List<String> text(List<int[]> passes) {
+        return passes.stream().map(java.util.Arrays::toString).toList();
+    }
+
+    /** Each epoch has every row once, in an order of its own; a jump back gives the same again. */
+    @Test
+    void eachEpochShufflesAnew() {
+        DataOrder order = new DataOrder(new TrainingConfig.Steps(2, -1, 3, 1, true), 1, 10);
+        List<List<Integer>> epochs = new ArrayList<>();
+        for (int epoch = 0; epoch < 2; epoch++) {
+            List<Integer> seen = new ArrayList<>();
+            for (int step = 0; step < 4; step++) {
+                for (int row : order.passes(4 * epoch + step).getFirst()) {
+                    seen.add(row);
+                }
+            }
+            assertEquals(
+                    List.of(0, 1, 2, 3, 4, 5, 6, 7, 8, 9),
+                    seen.stream().sorted().toList());
+            epochs.add(seen);
+        }
+        assertFalse(epochs.get(0).equals(epochs.get(1)));
+        assertEquals(
+                epochs.getFirst().subList(3, 6),
+                java.util.Arrays.stream(order.passes(1).getFirst()).boxed().toList());
+    }
+
+    /**
+     * R-14: stopped behind any step — in the middle of an epoch, between log lines, before a save — and resumed from
+     * the last checkpoint gives the bits and the log of a run that was not stopped.
+     */
+    @ParameterizedTest
+    @CsvSource({"adamw_torch, 4, 1", "adamw_8bit, 4, 2", "paged_lion_8bit, 7, 3", "ademamix_8bit, 5, 2"})
+    void r14StoppedAndResumedIsNotStopped(String optim, int stopBehind, int packed) {
+        TinyRun whole = tiny("whole", 9, 2, 2).optim(optim).packed(packed);
+        Run expected = run(whole);
+        TinyRun tiny = tiny("stopped", 9, 2, 2).optim(optim).packed(packed);
+        assertThrows(Stopped.class, () -> run(tiny, null, stopBehind(stopBehind)));
+        Run resumed = run(tiny, folder.resolve("stopped"), TrainingListener.NONE);
+        assertArrayEquals(expected.values, resumed.values);
+        for (String key : List.of("loss", "token_acc", "grad_norm", "learning_rate", "eval_loss", "eval_token_acc")) {
+            assertEquals(logged(expected.result, key), logged(resumed.result, key), key);
+        }
+    }
+
+    private static TrainingListener stopBehind(int last) {
+        return new TrainingListener() {
+            @Override
+            public void step(int step, int totalSteps, double loss, double tokensPerSecond, double secondsLeft) {
+                if (step == last) {
+                    throw new Stopped();
+                }
+            }
+        };
+    }
+
+    /** a run that is done, or whose data is another, says so instead of training on. */
+    @Test
+    void r14AFinishedOrAnotherRunIsNotResumed() {
+        TinyRun tiny = tiny("done", 4, 2, 2);
+        Run done = run(tiny);
+        String message = assertThrows(
+                        IllegalArgumentException.class, () -> run(tiny, folder.resolve("done"), TrainingListener.NONE))
+                .getMessage();
+        assertTrue(message.contains("has done all 4 steps already; raise num_train_epochs or max_steps"), message);
+        Run longer = run(tiny("done", 6, 2, 2), folder.resolve("done/last"), TrainingListener.NONE);
+        assertEquals(6, longer.result.steps());
+        TinyRun otherBatch = tiny("done", 8, 1, 2);
+        message = assertThrows(
+                        IllegalArgumentException.class,
+                        () -> run(otherBatch, folder.resolve("done"), TrainingListener.NONE))
+                .getMessage();
+        assertTrue(message.contains("per_device_train_batch_size 2, this run has 1"), message);
+        TinyRun otherRows = tiny("done", 8, 2, 2).rows(TinyRun.rows(11, 6));
+        message = assertThrows(
+                        IllegalArgumentException.class,
+                        () -> run(otherRows, folder.resolve("done"), TrainingListener.NONE))
+                .getMessage();
+        assertTrue(message.contains("crc32c"), message);
+        message = assertThrows(
+                        IllegalArgumentException.class,
+                        () -> run(tiny, folder.resolve("nowhere"), TrainingListener.NONE))
+                .getMessage();
+        assertTrue(message.contains("expected a checkpoint"), message);
+        assertEquals(4, done.result.steps());
+    }
+
+    @Test
+    void onlyTheWeightsAreTakenUpOnRequest() {
+        Run done = run(tiny("weights", 4, 2, 2));
+        try (Transformer model = TinyModel.load(device);
+                LoraAdapter adapter = LoraAdapter.attach(model, TinyRun.LORA, 8);
+                Trainer trainer = tiny("more", 1, 1, 1).trainer(adapter, TrainingListener.NONE)) {
+            trainer.resumeOnlyModel(folder.resolve("weights"));
+            assertArrayEquals(done.values, values(adapter));
+            assertEquals(1, trainer.run().steps());
+        }
     }
 
     @Test
     void keepsBestAndLastCheckpointAndLogs() throws IOException {
-        TrainingResult result = run(config("kept", 12, 2, 1), null).result;
-        assertEquals(folder.resolve("kept/checkpoint-12"), result.lastCheckpoint());
+        TrainingResult result = run(tiny("kept", 12, 2, 1)).result;
+        Path run = folder.resolve("kept");
+        assertEquals(run.resolve("checkpoint-12"), result.lastCheckpoint());
         assertTrue(Files.isRegularFile(result.bestCheckpoint().resolve(AdapterFiles.WEIGHTS)));
-        try (var files = Files.list(folder.resolve("kept"))) {
+        try (var files = Files.list(run)) {
             List<String> names =
                     files.map(f -> f.getFileName().toString()).sorted().toList();
             assertEquals(
                     2, names.stream().filter(n -> n.startsWith("checkpoint-")).count(), names.toString());
-            assertFalse(names.toString().contains(".part"), names.toString());
+            assertFalse(names.stream().anyMatch(n -> n.startsWith(".")), names.toString());
         }
-        List<String> log = Files.readAllLines(folder.resolve("kept/logging.jsonl"));
-        assertEquals(12 + 3, log.size());
+        assertEquals(Path.of("checkpoint-12"), Files.readSymbolicLink(run.resolve("last")));
+        assertEquals(result.bestCheckpoint().toRealPath(), run.resolve("best").toRealPath());
+        List<String> log = Files.readAllLines(run.resolve("logging.jsonl"));
+        assertEquals(12 + 4, log.size());
         assertTrue(log.getFirst().contains("\"global_step/max_steps\":\"1/12\""), log.getFirst());
     }
 
     @Test
-    void aSaveThatFailsLeavesThePreviousCheckpoint() {
-        TrainingConfig config = config("full", 6, 2, 1);
-        try (Transformer model = model();
-                LoraAdapter adapter = LoraAdapter.attach(model, lora(), 7);
-                Trainer trainer = new Trainer(
-                        adapter,
-                        config,
-                        rows(11),
-                        List.of(),
-                        "tiny",
-                        checkpoint -> {
-                            if (Files.exists(config.outputDir().resolve("checkpoint-3"))) {
-                                throw new IllegalStateException("no space left");
-                            }
-                        },
-                        TrainingListener.NONE)) {
-            assertThrows(IllegalStateException.class, trainer::run);
+    void theBestCheckpointStaysWhenItIsNotTheNewest() {
+        // a rate that ruins what the first steps learned
+        TrainingResult result = run(tiny("ruined", 12, 2, 1).rate(0.3)).result;
+        List<Object> metrics = logged(result, "eval_loss");
+        double best = metrics.stream().mapToDouble(m -> (Double) m).min().orElseThrow();
+        assertEquals(best, result.bestMetric());
+        assertTrue(Files.isDirectory(result.bestCheckpoint()));
+        assertEquals(folder.resolve("ruined/checkpoint-" + 3 * (1 + metrics.indexOf(best))), result.bestCheckpoint());
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"loss", "eval_token_acc"})
+    void stopsEarlyWhenEvaluationGetsNoBetter(String metric) {
+        TinyRun tiny = tiny("early" + metric, 60, 2, 1).rate(0.3).early(metric, 2);
+        Run early = run(tiny);
+        List<Object> metrics = logged(early.result, metric.startsWith("eval_") ? metric : "eval_" + metric);
+        assertTrue(early.result.steps() < 60, "stopped at " + early.result.steps());
+        int best = metrics.indexOf(early.result.bestMetric());
+        assertEquals(metrics.size() - 1 - 2, best, metrics.toString());
+        // load_best_model_at_end
+        try (Transformer model = TinyModel.load(device);
+                LoraAdapter adapter = LoraAdapter.attach(model, TinyRun.LORA, 7)) {
+            AdapterFiles.readValues(adapter, early.result.bestCheckpoint());
+            assertArrayEquals(values(adapter), early.values);
         }
-        String[] names = config.outputDir().toFile().list((f, n) -> n.contains("checkpoint"));
-        assertArrayEquals(new String[] {"checkpoint-3"}, names);
+        String message = assertThrows(
+                        IllegalArgumentException.class,
+                        () -> run(tiny, early.result.lastCheckpoint(), TrainingListener.NONE))
+                .getMessage();
+        assertTrue(message.contains("stopped early"), message);
     }
 
     @Test
-    void aTargetThatMatchesNothingIsRefusedWithTheNames() {
-        try (Transformer model = model()) {
-            String message = assertThrows(
-                            IllegalArgumentException.class,
-                            () -> LoraAdapter.attach(
-                                    model,
-                                    LoraConfig.builder(4, 8)
-                                            .targetModules(new org.qlora4j.lora.adapter.ModuleSelector.Names(
-                                                    java.util.Set.of("qkv_proj")))
-                                            .build(),
-                                    1))
-                    .getMessage();
-            assertEquals(
-                    "target_modules 'qkv_proj' matches no linear layer of the model; there are: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, lm_head",
-                    message);
+    void evaluationIsThatOfAllLabelTokens() {
+        TinyRun tiny = tiny("evaluated", 3, 2, 1);
+        try (Transformer model = TinyModel.load(device);
+                LoraAdapter adapter = LoraAdapter.attach(model, TinyRun.LORA, 7);
+                Trainer trainer = tiny.trainer(adapter, TrainingListener.NONE)) {
+            LogEntry entry = trainer.run().logHistory().getLast();
+            double sum = 0;
+            int labels = 0;
+            for (Batch.Row row : TinyRun.EVAL_ROWS) {
+                for (float loss : model.losses(new Batch(List.of(row)))) {
+                    sum += loss;
+                    labels++;
+                }
+            }
+            assertEquals(sum / labels, (Double) entry.values().get("eval_loss"), 1e-6);
+            assertEquals(Math.exp(sum / labels), (Double) entry.values().get("eval_ppl"), 1e-4);
         }
+    }
+
+    @Test
+    void aSaveThatFailsLeavesThePreviousCheckpoint() {
+        Path run = folder.resolve("full");
+        TinyRun tiny = tiny("full", 6, 2, 1).files(checkpoint -> {
+            if (Files.exists(run.resolve("checkpoint-3"))) {
+                throw new IllegalStateException("no space left");
+            }
+        });
+        assertThrows(IllegalStateException.class, () -> run(tiny));
+        String[] names = run.toFile().list((f, n) -> n.contains("checkpoint"));
+        assertArrayEquals(new String[] {"checkpoint-3"}, names);
+    }
+
+    /** one step with a NaN is left out, saying where it came from; the second one stops training. */
+    @Test
+    void r20OneStepThatIsNotFiniteIsLeftOut() {
+        List<String> why = new ArrayList<>();
+        try (Transformer model = TinyModel.load(device);
+                LoraAdapter adapter = LoraAdapter.attach(model, TinyRun.LORA, 7);
+                Trainer trainer = tiny("nan", 6, 2, 2).trainer(adapter, new TrainingListener() {
+                    private float[] good = {};
+
+                    @Override
+                    public void step(int step, int totalSteps, double loss, double perSecond, double secondsLeft) {
+                        if (step == 2) {
+                            good = values(adapter);
+                            poison(adapter, "layers.1.mlp.up_proj.lora_B");
+                        }
+                    }
+
+                    @Override
+                    public void skipped(String reason) {
+                        why.add(reason);
+                        device.upload(adapter.parameters().values(), good, 0);
+                    }
+                })) {
+            TrainingResult result = trainer.run();
+            assertEquals(6, result.steps());
+            assertEquals(5, logged(result, "loss").size());
+        }
+        assertEquals(1, why.size());
+        assertTrue(why.getFirst().startsWith("step 3: row "), why.getFirst());
+        assertTrue(why.getFirst().contains("loss NaN, from layer 1 on"), why.getFirst());
+    }
+
+    private static void poison(LoraAdapter adapter, String part) {
+        adapter.parameters().parameters().stream()
+                .filter(p -> p.name().contains(part))
+                .forEach(p -> device.ops().fill(p.value(), Double.NaN));
+    }
+
+    @Test
+    void r20TheSecondOneStopsTraining() {
+        try (Transformer model = TinyModel.load(device);
+                LoraAdapter adapter = LoraAdapter.attach(model, TinyRun.LORA, 7);
+                Trainer trainer = tiny("nans", 6, 2, 2).trainer(adapter, new TrainingListener() {
+                    @Override
+                    public void step(int step, int totalSteps, double loss, double perSecond, double secondsLeft) {
+                        poison(adapter, "layers.0.self_attn.q_proj.lora_A");
+                    }
+                })) {
+            String message =
+                    assertThrows(ArithmeticException.class, trainer::run).getMessage();
+            assertTrue(message.startsWith("step 3: row "), message);
+            assertTrue(message.contains("from layer 0 on"), message);
+            assertTrue(message.contains("left out for this already"), message);
+        }
+    }
+
+    /** A gradient can overflow where the loss does not: A = 0 hides a huge B from the forward pass. */
+    @Test
+    void r20AGradientThatIsNotFiniteIsNamed() {
+        List<String> why = new ArrayList<>();
+        try (Transformer model = TinyModel.load(device);
+                LoraAdapter adapter = LoraAdapter.attach(model, TinyRun.LORA, 7);
+                Trainer trainer = tiny("inf", 1, 2, 1).trainer(adapter, new TrainingListener() {
+                    @Override
+                    public void skipped(String reason) {
+                        why.add(reason);
+                    }
+                })) {
+            adapter.parameters().parameters().stream()
+                    .filter(p -> p.name().contains("layers.1.mlp.down_proj"))
+                    .forEach(p -> device.ops().fill(p.value(), p.name().contains("lora_A") ? 0 : 3e38));
+            trainer.run();
+        }
+        assertTrue(
+                why.getFirst().contains("its gradient is not finite from")
+                        && why.getFirst().contains("layers.1.mlp.down_proj.lora_A"),
+                why.toString());
+    }
+
+    @Test
+    void checkpointsThatAreComparedMustBeEvaluated() {
+        assertThrows(
+                IllegalArgumentException.class,
+                () -> tiny("odd", 9, 1, 1).early("loss", 1).intervals(2, 3).config());
+        assertThrows(
+                IllegalArgumentException.class,
+                () -> tiny("f1", 9, 1, 1).early("f1", 1).config());
+        TinyRun noRows = tiny("none", 9, 1, 1).early("loss", 1).evalRows(List.of());
+        assertThrows(IllegalArgumentException.class, () -> run(noRows));
+    }
+
+    @Test
+    void eachEpochCanEvaluateAndSave() {
+        // 11 rows in passes of 4: 3 steps an epoch
+        TrainingResult result =
+                run(tiny("epochs", 7, 4, 1).intervals(TrainingConfig.EACH_EPOCH, TrainingConfig.EACH_EPOCH)).result;
+        assertEquals(
+                List.of(3, 6, 7),
+                result.logHistory().stream()
+                        .filter(e -> e.values().containsKey("eval_loss"))
+                        .map(LogEntry::step)
+                        .toList());
     }
 }

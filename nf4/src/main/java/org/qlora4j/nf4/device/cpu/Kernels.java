@@ -26,6 +26,12 @@ interface Kernels {
     /** The largest element, -∞ if there is none; NaN if one is NaN is not promised. */
     float max(long x, int n);
 
+    /** Σ x in double. */
+    double sum(long x, int n);
+
+    /** {@code y += c}. */
+    void addTo(long y, float c, int n);
+
     /** {@code y = e^(scale·x − shift)} for arguments up to 88; the sum of y. y may be x. */
     double exp(long y, long x, float scale, float shift, int n);
 

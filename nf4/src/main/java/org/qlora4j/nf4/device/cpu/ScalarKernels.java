@@ -131,6 +131,22 @@ final class ScalarKernels implements Kernels {
     }
 
     @Override
+    public double sum(long x, int n) {
+        double s = 0;
+        for (long i = 0; i < 4L * n; i += 4) {
+            s += get(x + i);
+        }
+        return s;
+    }
+
+    @Override
+    public void addTo(long y, float c, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            set(y + i, get(y + i) + c);
+        }
+    }
+
+    @Override
     public double exp(long y, long x, float scale, float shift, int n) {
         double s = 0;
         for (long i = 0; i < 4L * n; i += 4) {

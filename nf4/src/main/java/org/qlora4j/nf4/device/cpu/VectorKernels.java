@@ -164,6 +164,31 @@ final class VectorKernels implements Kernels {
     }
 
     @Override
+    public double sum(long x, int n) {
+        DoubleVector s0 = DoubleVector.zero(D);
+        int lanes = D.length();
+        int i = 0;
+        for (; i + lanes <= n; i += lanes) {
+            s0 = s0.add((DoubleVector) FloatVector.fromMemorySegment(HALF, ALL, x + 4L * i, ORDER)
+                    .convertShape(VectorOperators.F2D, D, 0));
+        }
+        double sum = 0;
+        for (int lane = 0; lane < lanes; lane++) {
+            sum += s0.lane(lane);
+        }
+        return sum + scalar.sum(x + 4L * i, n - i);
+    }
+
+    @Override
+    public void addTo(long y, float c, int n) {
+        int i = 0;
+        for (; i + L <= n; i += L) {
+            store(load(y + 4L * i).add(c), y + 4L * i);
+        }
+        scalar.addTo(y + 4L * i, c, n - i);
+    }
+
+    @Override
     public double exp(long y, long x, float scale, float shift, int n) {
         int whole = n / L * L;
         double sum = ExpVectors.exp(y, x, scale, shift, whole);

@@ -262,22 +262,30 @@ final class ReferenceOps implements Ops {
     }
 
     @Override
-    public void crossEntropy(Tensor losses, Tensor logits, Tensor labels, double gradientScale) {
+    public void crossEntropy(
+            Tensor losses, Tensor correct, Tensor logits, Tensor labels, double gradientScale, double smoothing) {
+        int n = logits.cols();
         for (int i = 0; i < logits.rows(); i++) {
             double max = Double.NEGATIVE_INFINITY;
-            for (int j = 0; j < logits.cols(); j++) {
+            double mean = 0;
+            for (int j = 0; j < n; j++) {
                 max = Math.max(max, get(logits, i, j));
+                mean += get(logits, i, j) / n;
             }
             double sum = 0;
-            for (int j = 0; j < logits.cols(); j++) {
+            for (int j = 0; j < n; j++) {
                 sum += Math.exp(get(logits, i, j) - max);
             }
             int label = index(labels, i);
-            set(losses, 0, i, max + Math.log(sum) - get(logits, i, label));
+            double target = get(logits, i, label);
+            double expected = (1 - smoothing) * target + (smoothing == 0 ? 0 : smoothing * mean);
+            set(losses, 0, i, max + Math.log(sum) - expected);
+            set(correct, 0, i, target >= max ? 1 : 0);
             if (gradientScale != 0) {
-                for (int j = 0; j < logits.cols(); j++) {
+                for (int j = 0; j < n; j++) {
                     double softmax = Math.exp(get(logits, i, j) - max) / sum;
-                    set(logits, i, j, gradientScale * (softmax - (j == label ? 1 : 0)));
+                    double wanted = (j == label ? 1 - smoothing : 0) + smoothing / n;
+                    set(logits, i, j, gradientScale * (softmax - wanted));
                 }
             }
         }

@@ -71,6 +71,7 @@ class CpuDeviceTest {
         final Tensor dv;
         final Tensor logits;
         final Tensor losses;
+        final Tensor correct;
         final Tensor labels;
         final AttentionShape shape =
                 new AttentionShape(HEADS, HEADS, HEAD_DIM, 0.25, new int[] {0, TOKENS}, new int[] {0, TOKENS});
@@ -88,6 +89,7 @@ class CpuDeviceTest {
             dv = scope.newTensor(TOKENS, WIDTH);
             logits = scope.newTensor(TOKENS, 200);
             losses = scope.newTensor(1, TOKENS);
+            correct = scope.newTensor(1, TOKENS);
             labels = scope.newTensor(DType.I32, 1, TOKENS);
             device.upload(labels, new int[TOKENS], 0);
         }
@@ -101,7 +103,7 @@ class CpuDeviceTest {
             ops.dropout(out, out, 0.1, 5);
             ops.matmul(logits.cols(0, TOKENS), out, false, q, true, 0.01, 0);
             ops.fill(logits.cols(TOKENS, 200 - TOKENS), 1);
-            ops.crossEntropy(losses, logits, labels, 1);
+            ops.crossEntropy(losses, correct, logits, labels, 1, 0);
         }
 
         float[] result() {

@@ -119,6 +119,19 @@ class KernelsTest {
                 return n == 0 ? 0 : k.max(row[0], n);
             }
         },
+        SUM {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                return k.sum(row[0], n);
+            }
+        },
+        ADD_TO {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                k.addTo(row[0], 0.3f, n);
+                return 0;
+            }
+        },
         SUM_OF_SQUARES {
             @Override
             double run(Kernels k, long[] row, int n) {
