@@ -4,6 +4,7 @@ import com.google.errorprone.annotations.MustBeClosed;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.device.cpu.CpuDevice;
 import org.qlora4j.nf4.device.reference.ReferenceDevice;
+import org.qlora4j.nf4.tensor.DType;
 
 /** Opens devices by name. */
 public final class Devices {
@@ -17,11 +18,23 @@ public final class Devices {
      * @throws IllegalArgumentException if there is no such device; it never falls back to another one
      */
     @MustBeClosed
-    @SuppressWarnings("MustBeClosedChecker")
     public static Device open(String name, int threads) {
+        return open(name, threads, DType.F32);
+    }
+
+    /**
+     * As {@link #open(String, int)}.
+     *
+     * @param computeType what the operands of products with frozen weights are rounded to; a CPU without bf16
+     *     instructions computes BF16 in fp32, and its description says so
+     */
+    @MustBeClosed
+    @SuppressWarnings("MustBeClosedChecker")
+    public static Device open(String name, int threads, DType computeType) {
         int count = threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
         return switch (name) {
-            case "auto", "cpu" -> new CpuDevice(count);
+            case "auto", "cpu" ->
+                new CpuDevice(count, computeType == DType.BF16 && CpuDevice.hasBf16() ? DType.BF16 : DType.F32);
             case "reference" -> new ReferenceDevice();
             default ->
                 throw new IllegalArgumentException(

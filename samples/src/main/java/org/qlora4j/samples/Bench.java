@@ -2,7 +2,10 @@ package org.qlora4j.samples;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.Set;
+import java.util.concurrent.atomic.AtomicReference;
+import org.jspecify.annotations.Nullable;
 import org.qlora4j.samples.bench.ModelBench;
+import org.qlora4j.samples.bench.ProfiledDevice;
 
 /** {@code qlora bench}: how fast a whole model trains and answers here, one line of JSON. */
 final class Bench {
@@ -21,14 +24,26 @@ final class Bench {
                     "steps must be at least 1 and sequence at least 2, got " + steps + " and " + sequence);
         }
         long start = System.nanoTime();
-        try (Session session = Session.open(a, 0)) {
+        AtomicReference<@Nullable ProfiledDevice> profiled = new AtomicReference<>();
+        try (Session session = Session.open(a, 0, device -> {
+            if (!a.bool("profile")) {
+                return device;
+            }
+            ProfiledDevice p = new ProfiledDevice(device);
+            profiled.set(p);
+            return p.device();
+        })) {
             double loaded = (System.nanoTime() - start) / 1e9;
-            ModelBench bench = new ModelBench(session.model());
+            ProfiledDevice profile = profiled.get();
+            ModelBench bench = new ModelBench(session.model(), profile == null ? () -> {} : profile::reset);
             ObjectNode line = switch (workload) {
                 case "instructions" -> bench.instructions(a.integer("rows"), sequence, checkpointing, steps);
                 case "generate" -> bench.generate(a.integer("max_new_tokens"), steps);
                 default -> bench.train(sequence, checkpointing, steps);
             };
+            if (profile != null) {
+                System.out.println(profile.table());
+            }
             System.out.println(line.put("workload", workload).put("load_s", loaded));
         }
         return 0;

@@ -32,7 +32,7 @@ final class Options {
                     integer("quant_bits", "", "bits of a quantized weight: 4, if there is a quant_method"),
                     text("bnb_4bit_quant_type", "nf4", "nf4 or fp4"),
                     bool("bnb_4bit_use_double_quant", "true", "quantize the absmax values too"),
-                    text("bnb_4bit_compute_dtype", "", "dtype of products, where the device has a choice"),
+                    text("bnb_4bit_compute_dtype", "float32", "float32, or bfloat16 where the device has it"),
                     text("bnb_4bit_quant_storage", "", "taken for compatibility; codes are stored as uint8"),
                     integer("seed", "42", "of everything random: same seed, same bits")));
 
@@ -152,6 +152,7 @@ final class Options {
                     integer("sequence", "512", "tokens of a row"),
                     bool("gradient_checkpointing", "false", "run layers again in backward"),
                     integer("steps", "4", "timed steps"),
+                    bool("profile", "false", "print the time of each operation; slows decoding a little"),
                     integer("rows", "16", "rows of the workload instructions"),
                     integer("max_new_tokens", "128", "tokens of the workload generate")));
 

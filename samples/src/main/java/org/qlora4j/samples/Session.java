@@ -3,6 +3,7 @@ package org.qlora4j.samples;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
@@ -41,18 +42,24 @@ final class Session implements AutoCloseable {
     /** @param dropout of a loaded adapter; 0 for inference */
     @SuppressWarnings("MustBeClosedChecker") // closed with the session
     static Session open(Arguments a, double dropout) {
+        return open(a, dropout, device -> device);
+    }
+
+    /** @param wrapper gives the device that is used in place of the one opened; closing it closes both */
+    @SuppressWarnings("MustBeClosedChecker") // closed with the session
+    static Session open(Arguments a, double dropout, UnaryOperator<Device> wrapper) {
         useNatives(a);
         Path adapterPath = a.has("adapters") ? Path.of(a.text("adapters")) : null;
         LoraConfig adapterConfig = adapterPath == null ? null : AdapterFiles.readConfig(adapterPath);
         Path path = modelPath(a, adapterPath);
         Quantization quantization = quantization(a, adapterPath);
-        Device device = Devices.open(a.text("device"), a.integer("threads"));
+        DType computeType = DType.ofTorchName(a.text("bnb_4bit_compute_dtype"));
+        Device device = wrapper.apply(Devices.open(a.text("device"), a.integer("threads"), computeType));
         try {
             System.out.println(device.description());
-            if (a.has("bnb_4bit_compute_dtype")
-                    && !a.text("bnb_4bit_compute_dtype").equals("float32")) {
-                System.out.println(
-                        "products are computed in float32 on this device, whatever bnb_4bit_compute_dtype says");
+            if (device.computeType() != computeType) {
+                System.out.println("bnb_4bit_compute_dtype " + computeType.torchName() + ": this device computes in "
+                        + device.computeType().torchName());
             }
             Transformer model = load(a, device, path, quantization);
             Path textPath = adapterPath != null && ChatText.isIn(adapterPath) ? adapterPath : path;

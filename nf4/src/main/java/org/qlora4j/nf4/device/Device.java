@@ -21,6 +21,11 @@ public interface Device extends AutoCloseable {
     /** Type of activations, gradients and trained parameters: F32 on the CPU, F64 on the reference device. */
     DType floatType();
 
+    /** What the operands of products with frozen weights are rounded to; {@link #floatType} if they are not. */
+    default DType computeType() {
+        return floatType();
+    }
+
     /** Opens a scope; whoever opens it closes it. */
     @MustBeClosed
     Scope newScope();

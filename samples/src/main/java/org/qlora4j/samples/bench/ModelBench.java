@@ -25,9 +25,12 @@ public final class ModelBench {
     private static final int PROMPT = 64;
 
     private final Transformer model;
+    private final Runnable timingStarts;
 
-    public ModelBench(Transformer model) {
+    /** @param timingStarts called after the rounds that warm up */
+    public ModelBench(Transformer model, Runnable timingStarts) {
         this.model = model;
+        this.timingStarts = timingStarts;
     }
 
     /**
@@ -80,6 +83,9 @@ public final class ModelBench {
                         model.device(), adapter.parameters(), OptimizerConfig.adamW(0.9, 0.999, 1e-8, 0))) {
             ProcessMemory.resetPeak();
             for (int i = -steps; i < steps; i++) {
+                if (i == 0) {
+                    timingStarts.run();
+                }
                 long start = System.nanoTime();
                 adapter.parameters().zeroGradients();
                 double sum = 0;
@@ -119,6 +125,9 @@ public final class ModelBench {
         double[] first = new double[rounds];
         double[] rate = new double[rounds];
         for (int i = -rounds; i < rounds; i++) {
+            if (i == 0) {
+                timingStarts.run();
+            }
             try (Scope scope = model.device().newScope()) {
                 KvCache cache = model.newCache(PROMPT + tokens, scope);
                 long start = System.nanoTime();

@@ -18,6 +18,7 @@ import org.qlora4j.nf4.weight.Weight;
 public final class ProfiledDevice {
     private final Device device;
     private final Map<String, Entry> entries = new LinkedHashMap<>();
+    private long started = System.nanoTime();
 
     private static final class Entry {
         private int calls;
@@ -45,6 +46,7 @@ public final class ProfiledDevice {
     /** Forgets all that was measured. */
     public void reset() {
         entries.clear();
+        started = System.nanoTime();
     }
 
     private Object timed(Ops ops, Method method, Object[] args) throws Throwable {
@@ -60,7 +62,7 @@ public final class ProfiledDevice {
             } else {
                 Tensor a = (Tensor) args[1];
                 inner = (boolean) args[2] ? a.rows() : a.cols();
-                name += " of LoRA";
+                name = lora((boolean) args[2], (boolean) args[4], out, inner);
             }
             name += frozen && out.cols() > 16384 || frozen && inner > 16384 ? " (head)" : "";
             flops = 2.0 * out.rows() * out.cols() * inner;
@@ -74,6 +76,17 @@ public final class ProfiledDevice {
         return result;
     }
 
+    /** Which of LoRA's products this is: told apart by what is transposed and by where the rank stands. */
+    private static String lora(boolean transA, boolean transB, Tensor out, long inner) {
+        if (transA) {
+            return out.cols() < out.rows() ? "LoRA dB += dyᵀ·u" : "LoRA dA += duᵀ·x";
+        }
+        if (transB) {
+            return out.cols() < inner ? "LoRA u = x·Aᵀ" : "LoRA y += u·Bᵀ";
+        }
+        return out.cols() < inner ? "LoRA du = dy·B" : "LoRA dx += du·A";
+    }
+
     private static @Nullable Object call(Object target, Method method, Object @Nullable [] args) throws Throwable {
         try {
             return method.invoke(target, args);
@@ -82,12 +95,9 @@ public final class ProfiledDevice {
         }
     }
 
-    /**
-     * A line for each operation, the longest first.
-     *
-     * @param seconds of all that was measured, operations or not
-     */
-    public String table(double seconds) {
+    /** What happened since the last {@link #reset}: a line for each operation, the longest first. */
+    public String table() {
+        double seconds = (System.nanoTime() - started) / 1e9;
         StringBuilder out = new StringBuilder("| operation | calls | s | share | GFLOP/s |\n|---|---|---|---|---|\n");
         double sum = 0;
         for (Map.Entry<String, Entry> e : entries.entrySet().stream()

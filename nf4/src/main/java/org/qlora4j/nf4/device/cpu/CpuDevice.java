@@ -28,20 +28,34 @@ public final class CpuDevice implements HostDevice {
     private final Scope tableScope;
     private final Workers workers;
     private final CheckedOps ops;
+    private final DType computeType;
+
+    /** Opens the device; products in fp32. */
+    public CpuDevice(int threads) {
+        this(threads, DType.F32);
+    }
 
     /**
      * Opens the device.
      *
      * @param threads number of threads, the caller's included, at least 1; results depend on it in the last bits
+     * @param computeType what the operands of products with frozen weights are rounded to, F32 or BF16; sums and
+     *     results are fp32, and products of one or two rows use fp32 operands
+     * @throws IllegalArgumentException if BF16 is asked for and {@link #hasBf16} is false
      * @throws org.qlora4j.bindings.NativeException if oneDNN cannot be opened
      */
     // the scope of the tables is a field, closed with the device
     @SuppressWarnings("MustBeClosedChecker")
-    public CpuDevice(int threads) {
+    public CpuDevice(int threads, DType computeType) {
         if (threads < 1 || threads > 1024) {
             throw new IllegalArgumentException("threads must be in 1 … 1024, got " + threads);
         }
         OneDnn.require();
+        if (computeType != DType.F32 && !(computeType == DType.BF16 && hasBf16())) {
+            throw new IllegalArgumentException("this CPU computes in float32" + (hasBf16() ? " or bfloat16" : "")
+                    + ", not in " + computeType.torchName());
+        }
+        this.computeType = computeType;
         tableScope = scopes.newScope();
         QuantType[] types = QuantType.values();
         long[] tables = new long[types.length];
@@ -51,7 +65,8 @@ public final class CpuDevice implements HostDevice {
             tables[type.ordinal()] = table.address();
         }
         workers = new Workers(threads);
-        ops = new CheckedOps(new CpuOps(workers, Kernels.best(), scopes, tables), NAME, DType.F32, true);
+        ops = new CheckedOps(
+                new CpuOps(workers, Kernels.best(), scopes, tables, computeType == DType.BF16), NAME, DType.F32, true);
     }
 
     @Override
@@ -62,7 +77,13 @@ public final class CpuDevice implements HostDevice {
     @Override
     public String description() {
         return "cpu: " + workers.count() + (workers.count() == 1 ? " thread" : " threads") + ", "
-                + String.join(" ", features()) + ", fp32, oneDNN " + OneDnn.version();
+                + String.join(" ", features()) + ", products in "
+                + computeType.torchName() + ", oneDNN " + OneDnn.version();
+    }
+
+    /** True if products can be computed in bf16: AVX-512 bf16 or AMX. */
+    public static boolean hasBf16() {
+        return OneDnn.hasBf16Gemm();
     }
 
     /** The instruction sets that matter here. */
@@ -91,6 +112,11 @@ public final class CpuDevice implements HostDevice {
     @Override
     public DType floatType() {
         return DType.F32;
+    }
+
+    @Override
+    public DType computeType() {
+        return computeType;
     }
 
     @Override

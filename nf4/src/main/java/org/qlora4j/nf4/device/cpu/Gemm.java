@@ -3,6 +3,7 @@ package org.qlora4j.nf4.device.cpu;
 import static org.qlora4j.nf4.device.cpu.ScalarKernels.get;
 import static org.qlora4j.nf4.device.cpu.ScalarKernels.set;
 
+import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.OneDnn;
 import org.qlora4j.nf4.device.HostScopes;
 import org.qlora4j.nf4.device.Scope;
@@ -36,12 +37,15 @@ final class Gemm {
     private final Kernels kernels;
     private final HostScopes scopes;
     private final long[] tables;
+    /** For products with frozen weights, if they are computed in bf16. */
+    private final @Nullable Bf16Gemm bf16;
 
-    Gemm(Workers workers, Kernels kernels, HostScopes scopes, long[] tables) {
+    Gemm(Workers workers, Kernels kernels, HostScopes scopes, long[] tables, boolean inBf16) {
         this.workers = workers;
         this.kernels = kernels;
         this.scopes = scopes;
         this.tables = tables;
+        this.bf16 = inBf16 ? new Bf16Gemm(workers, kernels, scopes) : null;
     }
 
     void dense(Tensor out, Tensor a, boolean transA, Tensor b, boolean transB, float alpha, float beta) {
@@ -93,10 +97,14 @@ final class Gemm {
         WeightRows rows = new WeightRows(kernels, w, tables);
         boolean direct =
                 transW && rows.hasDirectDot() && x.rows() <= (w instanceof Weight.Dense ? DIRECT_DENSE : DIRECT_4_BIT);
-        if (w instanceof Weight.Dense d && rows.inPlace() && !direct) {
-            dense(out, x, false, d.values(), transW, 1, beta);
-        } else if (direct) {
+        if (direct) {
             vectorProduct(out, x, w, rows, beta);
+        } else if (bf16 != null && transW) {
+            bf16.forward(out, x, w, rows, beta);
+        } else if (bf16 != null) {
+            bf16.backward(out, x, w, rows, beta);
+        } else if (w instanceof Weight.Dense d && rows.inPlace()) {
+            dense(out, x, false, d.values(), transW, 1, beta);
         } else if (transW) {
             forward(out, x, w, rows, beta);
         } else {

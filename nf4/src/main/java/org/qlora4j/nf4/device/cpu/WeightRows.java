@@ -16,6 +16,9 @@ import org.qlora4j.nf4.weight.Weight;
 final class WeightRows {
     private static final MemorySegment ALL = HostMemory.ALL;
 
+    /** Elements rounded to bf16 at a time: their fp32 values stay in the level-1 cache. */
+    private static final int PIECE = 4096;
+
     private final Kernels kernels;
     private final Weight weight;
     private final long table;
@@ -43,6 +46,21 @@ final class WeightRows {
         switch (weight) {
             case Weight.Dense d -> decodeDense(y, d.values(), row, col, n);
             case Weight.Quantized q -> decode4(y, q, first, n, scratch);
+        }
+    }
+
+    /** Floats of scratch for {@link #decodeBf16}. */
+    int scratchFloatsBf16() {
+        return PIECE + scratchFloats(PIECE) + 16;
+    }
+
+    /** {@code n} elements from the start of a row on, rounded to bf16. */
+    void decodeBf16(long y, int row, int n, long scratch) {
+        int cols = weight.cols();
+        for (int done = 0; done < n; done += PIECE) {
+            int count = Math.min(PIECE, n - done);
+            decode(scratch, row + done / cols, done % cols, count, scratch + 4L * PIECE);
+            kernels.narrowBf16(y + 2L * done, scratch, count);
         }
     }
 
