@@ -1,57 +1,114 @@
 package org.qlora4j.samples;
 
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
-import org.qlora4j.lora.data.DatasetReader;
-import org.qlora4j.lora.data.DatasetSpec;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.generate.Ending;
+import org.qlora4j.lora.generate.Generator;
+import org.qlora4j.lora.generate.Prompt;
+import org.qlora4j.lora.generate.Sampling;
+import org.qlora4j.lora.generate.TextMetrics;
 import org.qlora4j.lora.model.Batch;
+import org.qlora4j.lora.model.TokenLosses;
 import org.qlora4j.nf4.file.AtomicFile;
 
-/** {@code qlora eval}: the loss of each row of a data set. */
+/**
+ * {@code qlora eval}: loss, perplexity and token accuracy over all label tokens of a data set; on request the model
+ * answers each row, and the answers are compared with the rows'.
+ */
 final class Eval {
     private Eval() {}
 
+    /** Sums over rows. */
+    private static final class Sums {
+        double loss;
+        long correct;
+        long labels;
+        double rougeL;
+        double bleu;
+        int exact;
+    }
+
     static int run(Arguments a) {
-        if (!a.has("val_dataset")) {
-            throw new UserException("--val_dataset is missing: one or more files, folders or ids");
-        }
-        Datasets datasets = new Datasets(a);
-        List<DatasetSpec> specs = datasets.specs("val_dataset");
+        Sampling sampling = Infer.sampling(a);
+        Ending ending = Infer.ending(a);
+        boolean generate = a.bool("predict_with_generate");
+        EvaluationRows wanted = new EvaluationRows(a);
         try (Session session = Session.open(a, 0)) {
-            DatasetReader reader =
-                    datasets.reader(session.text(), session.model().config().vocabSize());
+            List<Batch.Row> rows = wanted.read(session.text(), session.model().config().vocabSize());
+            Generator generator = generate ? new Generator(session.model(), session.text()) : null;
+            Sums sums = new Sums();
             StringBuilder out = new StringBuilder();
-            double total = 0;
-            long tokens = 0;
-            for (DatasetSpec spec : specs) {
-                for (Batch.Row row : reader.read(spec, false, 0, 0).train()) {
-                    double sum = 0;
-                    if (row.labelTokens() > 0) {
-                        for (float loss : session.model().losses(new Batch(List.of(row)))) {
-                            sum += loss;
-                        }
-                    }
-                    total += sum;
-                    tokens += row.labelTokens();
-                    var line = JsonNodeFactory.instance.objectNode();
-                    line.put("loss", row.labelTokens() == 0 ? Double.NaN : sum / row.labelTokens());
-                    line.put("label_tokens", row.labelTokens());
-                    out.append(line).append('\n');
-                }
+            for (int i = 0; i < rows.size(); i++) {
+                out.append(row(rows.get(i), session, generator, sampling, ending, sums)).append('\n');
+                Progress.bar("evaluating", i + 1, rows.size());
             }
-            datasets.printBroken();
+            Progress.end();
             if (a.has("result_path")) {
                 AtomicFile.writeString(Path.of(a.text("result_path")), out.toString());
             }
-            System.out.printf(
-                    Locale.ROOT,
-                    "eval_loss %.6f over %d label tokens, perplexity %.3f%n",
-                    total / tokens,
-                    tokens,
-                    Math.exp(total / tokens));
+            print(sums, rows.size(), generate);
         }
         return 0;
+    }
+
+    /** One line of the result. */
+    private static ObjectNode row(
+            Batch.Row row,
+            Session session,
+            @Nullable Generator generator,
+            Sampling sampling,
+            Ending ending,
+            Sums sums) {
+        ObjectNode line = JsonNodeFactory.instance.objectNode();
+        int labels = row.labelTokens();
+        if (labels > 0) {
+            TokenLosses losses = session.model().evaluate(new Batch(List.of(row)));
+            sums.loss += losses.sum();
+            sums.correct += losses.correct();
+            line.put("loss", losses.sum() / labels);
+            line.put("token_acc", (double) losses.correct() / labels);
+        }
+        sums.labels += labels;
+        line.put("label_tokens", labels);
+        if (generator != null) {
+            Prompt prompt = Prompt.of(row);
+            String answer = generator.complete(prompt.ids(), sampling, ending, piece -> {});
+            String reference = session.text().tokenizer().decodeSkippingSpecial(prompt.reference());
+            double rougeL = TextMetrics.rougeL(answer, reference);
+            double bleu = TextMetrics.bleu(answer, reference);
+            boolean exact = TextMetrics.exactMatch(answer, reference);
+            sums.rougeL += rougeL;
+            sums.bleu += bleu;
+            sums.exact += exact ? 1 : 0;
+            line.put("response", answer);
+            line.put("labels", reference);
+            line.put("rouge-l", rougeL);
+            line.put("bleu-4", bleu);
+            line.put("exact_match", exact);
+        }
+        return line;
+    }
+
+    private static void print(Sums s, int rows, boolean generated) {
+        System.out.printf(
+                Locale.ROOT,
+                "eval_loss %.6f, perplexity %.3f, token accuracy %.4f, over %d label tokens%n",
+                s.loss / s.labels,
+                Math.exp(s.loss / s.labels),
+                (double) s.correct / s.labels,
+                s.labels);
+        if (generated) {
+            System.out.printf(
+                    Locale.ROOT,
+                    "rouge-l %.4f, bleu-4 %.4f, exact match %.4f, means over %d answers%n",
+                    s.rougeL / rows,
+                    s.bleu / rows,
+                    (double) s.exact / rows,
+                    rows);
+        }
     }
 }

@@ -20,6 +20,7 @@ final class Options {
             List.of(
                     text("device", "auto", "auto, cpu, or reference (slow: defines every operation, in double)"),
                     integer("threads", "0", "threads of the CPU device; 0: one per core"),
+                    text("max_memory", "", "sft refuses to need more, e.g. 8GB; default: what is available"),
                     text("natives", "", "folder that holds the native libraries or the packages a message named")));
 
     static final Group MODEL = new Group(
@@ -122,21 +123,33 @@ final class Options {
                     bool("load_best_model_at_end", "false", "end with the weights of the best checkpoint"),
                     list("ask", "", "questions to the model before and after training")));
 
+    static final Group ESTIMATE = new Group("Estimate", List.of(bool("json", "false", "print the items in bytes")));
+
     static final Group EVALUATION = new Group(
             "Evaluation",
             List.of(
                     list("val_dataset", "", "files, folders or ids, as path-or-id[:subset][#N]"),
-                    text("result_path", "", "writes loss and label_tokens of each row to this .jsonl file")));
+                    bool("load_data_args", "false", "instead, the rows the adapter's run was evaluated on"),
+                    text("result_path", "", "writes what was found for each row to this .jsonl file")));
+
+    static final Group COMPARISON = new Group(
+            "Comparison",
+            List.of(bool("predict_with_generate", "false", "answer each row; rouge-l, bleu-4 and exact match")));
+
+    static final Group GENERATION = new Group(
+            "Generation",
+            List.of(
+                    integer("max_new_tokens", "512", "longest answer in tokens"),
+                    list("stop_words", "", "texts that end an answer"),
+                    number("temperature", "0", "0 takes the likeliest token"),
+                    integer("top_k", "0", "choose among this many of the likeliest tokens; 0: all"),
+                    number("top_p", "1", "choose among the likeliest tokens that reach this probability together"),
+                    number("repetition_penalty", "1", "above 1, tokens that were there already become less likely")));
 
     static final Group ANSWERS = new Group(
             "Answers",
             List.of(
-                    text("system", "", "system message"),
                     list("prompt", "", "one question to answer; without it, a conversation"),
-                    integer("max_new_tokens", "512", "longest answer in tokens"),
-                    number("temperature", "0", "0 takes the likeliest token"),
-                    integer("top_k", "0", "choose among this many of the likeliest tokens; 0: all"),
-                    number("top_p", "1", "choose among the likeliest tokens that reach this probability together"),
                     bool("stream", "true", "show the answer as it is made")));
 
     static final Group MERGE = new Group(

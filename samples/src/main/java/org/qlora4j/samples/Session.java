@@ -101,7 +101,7 @@ final class Session implements AutoCloseable {
         return Path.of(name);
     }
 
-    private static @Nullable Quantization quantization(Arguments a, @Nullable Path adapter) {
+    static @Nullable Quantization quantization(Arguments a, @Nullable Path adapter) {
         Arguments from = a;
         if (!a.has("quant_method") && adapter != null) {
             Arguments trained = trainingArguments(adapter);
@@ -121,7 +121,7 @@ final class Session implements AutoCloseable {
     }
 
     /** The args.json of the run that wrote an adapter, beside or above it. */
-    private static @Nullable Arguments trainingArguments(Path adapter) {
+    static @Nullable Arguments trainingArguments(Path adapter) {
         for (Path folder = adapter.toAbsolutePath(); folder != null; folder = folder.getParent()) {
             if (Files.isRegularFile(folder.resolve("args.json"))) {
                 return Arguments.parse(

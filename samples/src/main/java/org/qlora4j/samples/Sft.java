@@ -5,6 +5,8 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Clock;
+import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -17,8 +19,10 @@ import org.qlora4j.lora.adapter.ModuleSelector;
 import org.qlora4j.lora.generate.Generator;
 import org.qlora4j.lora.generate.Sampling;
 import org.qlora4j.lora.text.Message;
+import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.file.AtomicFile;
-import org.qlora4j.optim.train.LogEntry;
+import org.qlora4j.optim.memory.MemoryEstimate;
+import org.qlora4j.optim.report.TensorBoard;
 import org.qlora4j.optim.train.Trainer;
 import org.qlora4j.optim.train.TrainingConfig;
 import org.qlora4j.optim.train.TrainingListener;
@@ -35,9 +39,10 @@ final class Sft {
         TrainingData.Plan plan = TrainingData.Plan.of(a);
         LoraConfig lora = lora(a);
         TrainingConfig config = TrainingOptions.config(a);
+        Estimate.requireRoomForModel(a, Session.modelPath(a, null));
         try (Session session = Session.open(a, lora.loraDropout())) {
             List<String> questions = a.list("ask");
-            ask(session, questions, "before training");
+            List<String> before = ask(session, questions, "before training");
             TrainingData data = TrainingData.read(
                     plan, session.text(), session.model().config().vocabSize(), config.seed());
             session.model().setGradientCheckpointing(a.bool("gradient_checkpointing"));
@@ -46,8 +51,7 @@ final class Sft {
             try {
                 print(adapter, data, session, config);
                 writeArguments(a, config.saving().outputDir());
-                train(session, adapter, a, config, data);
-                ask(session, questions, "after training");
+                train(session, adapter, a, config, data, before);
             } finally {
                 if (given == null) {
                     adapter.close();
@@ -58,16 +62,25 @@ final class Sft {
     }
 
     private static void train(
-            Session session, LoraAdapter adapter, Arguments a, TrainingConfig config, TrainingData data) {
+            Session session,
+            LoraAdapter adapter,
+            Arguments a,
+            TrainingConfig config,
+            TrainingData data,
+            List<String> before) {
         String base = a.has("model") ? a.text("model") : session.modelPath().toString();
-        try (Trainer trainer = new Trainer(
-                adapter,
-                config,
-                Trainer.unpacked(data.train()),
-                data.validation(),
-                base,
-                session.text()::save,
-                new Console())) {
+        Device device = session.model().device();
+        Path output = config.saving().outputDir();
+        try (TensorBoard tensorBoard = new TensorBoard(output.resolve("runs"), Clock.systemUTC());
+                Trainer trainer = new Trainer(
+                        adapter,
+                        config,
+                        Trainer.unpacked(data.train()),
+                        data.validation(),
+                        base,
+                        session.text()::save,
+                        TrainingListener.all(List.of(new Console(device), tensorBoard)))) {
+            MemoryEstimate estimate = Estimate.before(a, session, trainer, data);
             if (a.has("resume_from_checkpoint")) {
                 Path checkpoint = Path.of(a.text("resume_from_checkpoint"));
                 if (a.bool("resume_only_model")) {
@@ -79,67 +92,34 @@ final class Sft {
             long start = System.nanoTime();
             TrainingResult result = trainer.run();
             Progress.end();
-            System.out.printf(
-                    Locale.ROOT,
-                    "trained %d steps in %s%n",
-                    result.steps(),
-                    Progress.time((System.nanoTime() - start) / 1e9));
+            double seconds = (System.nanoTime() - start) / 1e9;
+            System.out.println("trained " + result.steps() + " steps in " + Progress.time(seconds));
+            MemoryReport.compare(estimate, device.peakBytes(), System.out);
             System.out.println("last_model_checkpoint: " + result.lastCheckpoint());
             System.out.println("best_model_checkpoint: " + result.bestCheckpoint()
                     + (result.bestMetric() == null
                             ? ""
                             : " (eval_" + config.evaluation().metricForBestModel() + " " + result.bestMetric() + ")"));
+            List<String> after = ask(session, a.list("ask"), "after training");
+            RunReport.write(a, output, adapter, data, result, seconds, estimate, before, after);
         }
     }
 
-    /** The progress bar, and a line for each log entry. */
-    private static final class Console implements TrainingListener {
-        @Override
-        public void step(int step, int totalSteps, double loss, double tokensPerSecond, double secondsLeft) {
-            int filled = 20 * step / totalSteps;
-            Progress.line(String.format(
-                    Locale.ROOT,
-                    "[%s%s] %d/%d  loss %.4f  %.0f tokens/s  %s left",
-                    "=".repeat(filled),
-                    " ".repeat(20 - filled),
-                    step,
-                    totalSteps,
-                    loss,
-                    tokensPerSecond,
-                    Progress.time(secondsLeft)));
-        }
-
-        @Override
-        public void logged(LogEntry entry) {
-            Progress.line("");
-            System.out.print("\r");
-            System.out.println(entry.values());
-        }
-
-        @Override
-        public void skipped(String why) {
-            Progress.line("");
-            System.out.println("\rwarning: " + why);
-        }
-
-        @Override
-        public void saved(Path checkpoint) {
-            System.out.println("saved " + checkpoint);
-        }
-    }
-
-    private static void ask(Session session, List<String> questions, String when) {
+    /** Asks, shows and returns the answers. */
+    private static List<String> ask(Session session, List<String> questions, String when) {
         if (questions.isEmpty()) {
-            return;
+            return List.of();
         }
+        List<String> answers = new ArrayList<>();
         Generator generator = new Generator(session.model(), session.text());
         System.out.println("-- " + when);
         for (String question : questions) {
             System.out.println("<<< " + question);
             System.out.print(">>> ");
-            generator.answer(List.of(Message.user(question)), Sampling.GREEDY, 48, Sft::show);
+            answers.add(generator.answer(List.of(Message.user(question)), Sampling.GREEDY, 48, Sft::show));
             System.out.println();
         }
+        return answers;
     }
 
     static void show(String piece) {
@@ -166,7 +146,7 @@ final class Sft {
         AtomicFile.writeString(outputDir.resolve("args.json"), a.toJson().toPrettyString() + "\n");
     }
 
-    private static LoraConfig lora(Arguments a) {
+    static LoraConfig lora(Arguments a) {
         ModuleSelector targets;
         if (a.has("target_regex")) {
             targets = new ModuleSelector.Regex(a.text("target_regex"));

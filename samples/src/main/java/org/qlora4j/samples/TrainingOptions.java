@@ -64,7 +64,7 @@ final class TrainingOptions {
         return ScheduleNames.schedule(a.text("lr_scheduler_type"), kwargs, a.number("learning_rate"));
     }
 
-    private static OptimizerConfig optimizer(Arguments a) {
+    static OptimizerConfig optimizer(Arguments a) {
         return OptimizerNames.config(
                         a.text("optim"),
                         new OptimizerNames.Constants(

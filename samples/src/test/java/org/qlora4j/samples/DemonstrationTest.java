@@ -25,9 +25,9 @@ class DemonstrationTest {
     @TempDir
     Path folder;
 
-    private record Output(int exit, String out, String err) {}
+    record Output(int exit, String out, String err) {}
 
-    private static Output qlora(String... words) {
+    static Output qlora(String... words) {
         PrintStream out = System.out;
         PrintStream err = System.err;
         ByteArrayOutputStream outBytes = new ByteArrayOutputStream();

@@ -1,6 +1,7 @@
 package org.qlora4j.lora.generate;
 
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.SplittableRandom;
 
 /**
@@ -9,11 +10,13 @@ import java.util.SplittableRandom;
  * @param temperature 0 takes the likeliest token
  * @param topK only this many of the likeliest tokens; 0 for all
  * @param topP only the likeliest tokens whose probabilities reach this sum; 1 for all
+ * @param repetitionPenalty what the logits of tokens that stand in prompt or answer already are divided by, negative
+ *     ones multiplied; 1 for none (<a href="https://arxiv.org/abs/1909.05858">Keskar et al. 2019</a>)
  * @param seed of the random numbers
  */
-public record Sampling(double temperature, int topK, double topP, long seed) {
+public record Sampling(double temperature, int topK, double topP, double repetitionPenalty, long seed) {
     /** The likeliest token. */
-    public static final Sampling GREEDY = new Sampling(0, 0, 1, 0);
+    public static final Sampling GREEDY = new Sampling(0, 0, 1, 1, 0);
 
     public Sampling {
         if (!(temperature >= 0) || Double.isInfinite(temperature)) {
@@ -25,10 +28,22 @@ public record Sampling(double temperature, int topK, double topP, long seed) {
         if (!(topP > 0 && topP <= 1)) {
             throw new IllegalArgumentException("top_p must be in (0, 1], got " + topP);
         }
+        if (!(repetitionPenalty > 0) || Double.isInfinite(repetitionPenalty)) {
+            throw new IllegalArgumentException("repetition_penalty must be positive, got " + repetitionPenalty);
+        }
     }
 
-    /** Chooses a token from logits. */
-    int choose(float[] logits, SplittableRandom random) {
+    /**
+     * Chooses a token.
+     *
+     * @param logits [V]; the penalty changes them
+     * @param seen tokens of prompt and answer
+     */
+    int choose(float[] logits, BitSet seen, SplittableRandom random) {
+        if (repetitionPenalty != 1) {
+            seen.stream().forEach(i -> logits[i] *=
+                    (float) (logits[i] < 0 ? repetitionPenalty : 1 / repetitionPenalty));
+        }
         int best = 0;
         for (int i = 1; i < logits.length; i++) {
             if (logits[i] > logits[best]) {

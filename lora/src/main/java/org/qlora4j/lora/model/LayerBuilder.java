@@ -12,12 +12,12 @@ import org.qlora4j.nf4.tensor.Tensor;
 final class LayerBuilder {
     private final ModelConfig config;
     private final Map<String, Linear> linears;
-    private final WeightLoader loader;
+    private final WeightReader loader;
     private final Device device;
     private final Scope scope;
     private final Map<RopeScaling, Rotary> rotaries = new HashMap<>();
 
-    LayerBuilder(ModelConfig config, Map<String, Linear> linears, WeightLoader loader, Device device, Scope scope) {
+    LayerBuilder(ModelConfig config, Map<String, Linear> linears, WeightReader loader, Device device, Scope scope) {
         this.config = config;
         this.linears = linears;
         this.loader = loader;

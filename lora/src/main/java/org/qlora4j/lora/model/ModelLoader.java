@@ -56,11 +56,24 @@ public final class ModelLoader {
      * @param progress called after each matrix with the number done and the number of all
      * @return the model; it owns its weights
      */
-    @SuppressWarnings("MustBeClosedChecker") // the scope belongs to the model, or is closed on failure
     public static Transformer load(
             ModelSource source, Device device, Options options, BiConsumer<Integer, Integer> progress) {
-        ModelConfig c = source.config();
-        WeightLoader loader = new WeightLoader(source.tensors(), options.dtype());
+        WeightReader reader = new WeightLoader(source.tensors(), options.dtype());
+        return build(source.config(), reader, device, options, progress);
+    }
+
+    /**
+     * A model of the right sizes whose weights are undefined: nothing is read. For devices that only count.
+     *
+     * @see org.qlora4j.nf4.device.DryDevice
+     */
+    public static Transformer withoutWeights(ModelConfig config, Device device, Options options) {
+        return build(config, new ShapesOnly(options.dtype()), device, options, (done, all) -> {});
+    }
+
+    @SuppressWarnings("MustBeClosedChecker") // the scope belongs to the model, or is closed on failure
+    private static Transformer build(
+            ModelConfig c, WeightReader loader, Device device, Options options, BiConsumer<Integer, Integer> progress) {
         Scope scope = device.newScope();
         try {
             Weight embedding = loader.read("model.embed_tokens.weight", c.vocabSize(), c.hiddenSize(), null)
@@ -111,7 +124,7 @@ public final class ModelLoader {
     }
 
     private static Map<String, Linear> linears(
-            WeightLoader loader,
+            WeightReader loader,
             List<Spec> specs,
             Device device,
             Scope scope,
@@ -119,7 +132,7 @@ public final class ModelLoader {
             BiConsumer<Integer, Integer> progress) {
         Map<String, Linear> linears = new LinkedHashMap<>();
         try (ExecutorService pool = Executors.newFixedThreadPool(options.threads())) {
-            Deque<Future<WeightLoader.Prepared>> ahead = new ArrayDeque<>();
+            Deque<Future<WeightReader.Prepared>> ahead = new ArrayDeque<>();
             int next = 0;
             for (int i = 0; i < specs.size(); i++) {
                 for (; next < Math.min(specs.size(), i + 2 * options.threads()); next++) {

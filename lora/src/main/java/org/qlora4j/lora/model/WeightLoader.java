@@ -22,7 +22,7 @@ import org.qlora4j.nf4.weight.Weight;
  * Reading and quantizing ({@link #read}) may run on many threads at once, in bounded memory; {@link Prepared#upload}
  * runs on the device's thread.
  */
-final class WeightLoader {
+final class WeightLoader implements WeightReader {
     /** Elements that are read and quantized at a time: a multiple of every block size. */
     private static final int CHUNK = 1 << 20;
 
@@ -35,20 +35,9 @@ final class WeightLoader {
         this.dtype = dtype;
     }
 
-    /** A weight read and quantized on the host, ready to be uploaded. */
-    interface Prepared {
-        Weight upload(Device device, Scope scope);
-    }
-
-    /**
-     * Reads a matrix.
-     *
-     * @param name of the tensor, e.g. {@code lm_head.weight}
-     * @param rows expected out features
-     * @param cols expected in features
-     * @param quantization null to keep floating point; a weight that the file holds in 4 bits stays as it is either way
-     */
-    Prepared read(String name, int rows, int cols, @Nullable Quantization quantization) {
+    /** A weight that the file holds in 4 bits stays as it is, whatever the quantization. */
+    @Override
+    public Prepared read(String name, int rows, int cols, @Nullable Quantization quantization) {
         StoredTensor t = files.get(name);
         for (QuantType type : QuantType.values()) {
             if (files.find(name + "." + QuantState.key(type)).isPresent()) {
@@ -245,12 +234,8 @@ final class WeightLoader {
         return (int) n;
     }
 
-    /**
-     * A vector in the device's floating point type: a norm's weight or a bias.
-     *
-     * @param plus added to each value after rounding to torch_dtype, as transformers does for norms of 1 + w
-     */
-    Tensor vector(Device device, Scope scope, String name, int length, float plus) {
+    @Override
+    public Tensor vector(Device device, Scope scope, String name, int length, float plus) {
         expectShape(files.get(name), length);
         float[] values = new float[length];
         readRows(files.get(name), 0, 1, length, values);

@@ -2,6 +2,7 @@ package org.qlora4j.nf4.device;
 
 import java.lang.foreign.Arena;
 import java.util.ArrayList;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The native memory of one host device, in chunks: taken by scopes, given back by them, kept for the next one.
@@ -16,11 +17,20 @@ final class HostPool implements AutoCloseable {
 
     private static final long PAGE = 4096;
 
-    /** @param bytes size of the segment at {@code address} that lives as long as {@code arena} */
-    record Chunk(Arena arena, long address, long bytes) {}
+    /**
+     * @param bytes size of the segment at {@code address} that lives as long as {@code arena}; no arena in a dry pool
+     */
+    record Chunk(@Nullable Arena arena, long address, long bytes) {
+        void free() {
+            if (arena != null) {
+                arena.close();
+            }
+        }
+    }
 
     private final String deviceName;
     private final long limitBytes;
+    private final boolean dry;
     /** Chunks no scope uses, ascending by size. */
     private final ArrayList<Chunk> idle = new ArrayList<>();
 
@@ -29,11 +39,14 @@ final class HostPool implements AutoCloseable {
     private long idleBytes;
     private long peak;
     private long systemAllocations;
+    private long dryAddress = PAGE;
     private boolean open = true;
 
-    HostPool(String deviceName, long limitBytes) {
+    /** @param dry whether chunks are counted only: there is no memory at their addresses */
+    HostPool(String deviceName, long limitBytes, boolean dry) {
         this.deviceName = deviceName;
         this.limitBytes = limitBytes;
+        this.dry = dry;
     }
 
     /**
@@ -71,7 +84,7 @@ final class HostPool implements AutoCloseable {
     private Chunk allocate(long bytes) {
         Chunk chunk;
         try {
-            chunk = fromSystem(bytes);
+            chunk = dry ? withoutMemory(bytes) : fromSystem(bytes);
         } catch (OutOfMemoryError full) {
             while (!idle.isEmpty()) {
                 freeLargestIdle();
@@ -88,6 +101,12 @@ final class HostPool implements AutoCloseable {
         systemAllocations++;
         held += bytes;
         peak = Math.max(peak, held);
+        return chunk;
+    }
+
+    private Chunk withoutMemory(long bytes) {
+        Chunk chunk = new Chunk(null, dryAddress, bytes);
+        dryAddress += bytes;
         return chunk;
     }
 
@@ -113,7 +132,7 @@ final class HostPool implements AutoCloseable {
                 break;
             }
         }
-        chunk.arena.close();
+        chunk.free();
         idleBytes -= chunk.bytes;
         held -= chunk.bytes;
         return chunk.bytes;
@@ -163,7 +182,7 @@ final class HostPool implements AutoCloseable {
     public void close() {
         open = false;
         for (Chunk chunk : all) {
-            chunk.arena.close();
+            chunk.free();
         }
         all.clear();
         idle.clear();

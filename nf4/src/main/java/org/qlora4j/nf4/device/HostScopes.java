@@ -29,7 +29,7 @@ public final class HostScopes implements AutoCloseable {
 
     /** Without a limit. @param floatType type of {@link Scope#newTensor(int, int)} */
     public HostScopes(String deviceName, DType floatType) {
-        this(deviceName, floatType, Long.MAX_VALUE / 2, false);
+        this(new HostPool(deviceName, Long.MAX_VALUE / 2, false), floatType, false);
     }
 
     /**
@@ -40,12 +40,25 @@ public final class HostScopes implements AutoCloseable {
      *     undefined content visible
      */
     public HostScopes(String deviceName, DType floatType, long limitBytes, boolean poison) {
+        this(new HostPool(deviceName, checkLimit(limitBytes), false), floatType, poison);
+    }
+
+    private HostScopes(HostPool pool, DType floatType, boolean poison) {
+        this.pool = pool;
+        this.floatType = floatType;
+        this.poison = poison;
+    }
+
+    /** Scopes that count as the others do but hold no memory: nothing may read or write their tensors. */
+    static HostScopes dry(String deviceName, DType floatType) {
+        return new HostScopes(new HostPool(deviceName, Long.MAX_VALUE / 2, true), floatType, false);
+    }
+
+    private static long checkLimit(long limitBytes) {
         if (limitBytes < 0 || limitBytes > Long.MAX_VALUE / 2) {
             throw new IllegalArgumentException("limitBytes must be from 0 to 2^62, got " + limitBytes);
         }
-        this.pool = new HostPool(deviceName, limitBytes);
-        this.floatType = floatType;
-        this.poison = poison;
+        return limitBytes;
     }
 
     /**

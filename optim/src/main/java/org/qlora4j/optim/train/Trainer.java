@@ -3,6 +3,7 @@ package org.qlora4j.optim.train;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -124,6 +125,24 @@ public final class Trainer implements AutoCloseable {
     }
 
     /**
+     * The first passes of a run from its start, in order, and the one with most tokens of the first thousand if it
+     * comes later.
+     */
+    public List<Batch> firstPasses(int most) {
+        List<Batch> all = new ArrayList<>();
+        for (int step = 0; step < totalSteps() && all.size() < 1000; step++) {
+            order.passes(step).forEach(pass -> all.add(batch(pass)));
+        }
+        List<Batch> first = new ArrayList<>(all.subList(0, Math.min(most, all.size())));
+        Batch largest =
+                all.stream().max(Comparator.comparingInt(Batch::tokens)).orElseThrow();
+        if (!first.contains(largest)) {
+            first.add(largest);
+        }
+        return first;
+    }
+
+    /**
      * Takes up a run where a checkpoint left it, also in the middle of an epoch. Data, seed and batch sizes must be
      * those of that run; learning rate and length may be others.
      *
@@ -222,10 +241,7 @@ public final class Trainer implements AutoCloseable {
     /** One optimizer step; null if it was left out because a number was not finite. */
     private @Nullable StepResult step(double rate) {
         List<int[]> passes = order.passes(state.step);
-        List<Batch> batches = passes.stream()
-                .map(pass -> new Batch(
-                        rows(pass).stream().map(NotFinite.NumberedRow::row).toList()))
-                .toList();
+        List<Batch> batches = passes.stream().map(this::batch).toList();
         long labels = batches.stream().mapToLong(Batch::labelTokens).sum();
         adapter.parameters().zeroGradients();
         double sum = 0;
@@ -252,6 +268,10 @@ public final class Trainer implements AutoCloseable {
                 Dropout.mix(config.seed(), number),
                 config.regularization().labelSmoothing(),
                 config.regularization().neftuneNoiseAlpha());
+    }
+
+    private Batch batch(int[] pass) {
+        return new Batch(rows(pass).stream().map(NotFinite.NumberedRow::row).toList());
     }
 
     /** The rows of a pass; their numbers are those of their packs. */

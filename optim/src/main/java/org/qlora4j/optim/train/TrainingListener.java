@@ -1,9 +1,35 @@
 package org.qlora4j.optim.train;
 
 import java.nio.file.Path;
+import java.util.List;
 
 /** Is told how training goes, on the training thread. */
 public interface TrainingListener {
+    /** Tells several listeners, in this order. */
+    static TrainingListener all(List<TrainingListener> listeners) {
+        return new TrainingListener() {
+            @Override
+            public void step(int step, int totalSteps, double loss, double tokensPerSecond, double secondsLeft) {
+                listeners.forEach(l -> l.step(step, totalSteps, loss, tokensPerSecond, secondsLeft));
+            }
+
+            @Override
+            public void logged(LogEntry entry) {
+                listeners.forEach(l -> l.logged(entry));
+            }
+
+            @Override
+            public void skipped(String why) {
+                listeners.forEach(l -> l.skipped(why));
+            }
+
+            @Override
+            public void saved(Path checkpoint) {
+                listeners.forEach(l -> l.saved(checkpoint));
+            }
+        };
+    }
+
     /** Nobody listens. */
     TrainingListener NONE = new TrainingListener() {};
 

@@ -16,7 +16,7 @@ import org.qlora4j.nf4.tensor.Tensor;
  * log-sum-exp. No T×T matrix is kept.
  */
 final class Attention {
-    private static final int BLOCK = 128;
+    static final int BLOCK = 128;
 
     private final Workers workers;
     private final Kernels kernels;

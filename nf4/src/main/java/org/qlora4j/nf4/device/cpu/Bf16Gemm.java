@@ -15,10 +15,10 @@ final class Bf16Gemm {
     private static final int TILE = 16;
 
     /** Elements of a decoded panel: half of a 1 MiB level-2 cache. */
-    private static final int PANEL = 1 << 18;
+    static final int PANEL = 1 << 18;
 
     /** Elements of a weight decoded by all workers together: a part of the level-3 cache. */
-    private static final int CHUNK = 1 << 21;
+    static final int CHUNK = 1 << 21;
 
     private final Workers workers;
     private final Kernels kernels;

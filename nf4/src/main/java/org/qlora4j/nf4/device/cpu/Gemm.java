@@ -17,18 +17,18 @@ final class Gemm {
     private static final long ALONE = 1 << 17;
 
     /** Floats in a decoded panel: half of a 1 MiB level-2 cache. */
-    private static final int PANEL_FLOATS = 1 << 17;
+    static final int PANEL_FLOATS = 1 << 17;
 
     /** Floats of a weight decoded by all workers together: a part of the level-3 cache. */
-    private static final int CHUNK_FLOATS = 1 << 20;
+    static final int CHUNK_FLOATS = 1 << 20;
 
     /** Weights whose scales are restored at a time. */
-    private static final int SCRATCH_ELEMENTS = 1 << 16;
+    static final int SCRATCH_ELEMENTS = 1 << 16;
 
-    private static final int TILE = 16;
+    static final int TILE = 16;
 
     /** Rows of x up to which dot products with the stored weights beat decoding a panel for sgemm. */
-    private static final int DIRECT_DENSE = 4;
+    static final int DIRECT_DENSE = 4;
 
     /** The same for 4-bit weights, whose dot products decode them once for each row of x. */
     private static final int DIRECT_4_BIT = 2;

@@ -17,7 +17,7 @@ final class WeightRows {
     private static final MemorySegment ALL = HostMemory.ALL;
 
     /** Elements rounded to bf16 at a time: their fp32 values stay in the level-1 cache. */
-    private static final int PIECE = 4096;
+    static final int PIECE = 4096;
 
     private final Kernels kernels;
     private final Weight weight;

@@ -1,0 +1,81 @@
+package org.qlora4j.optim.memory;
+
+import java.util.Collections;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.adapter.LoraConfig;
+import org.qlora4j.lora.model.Batch;
+import org.qlora4j.lora.model.ModelConfig;
+import org.qlora4j.lora.model.Quantization;
+import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.optim.OptimizerConfig;
+
+/**
+ * What the memory of a training run depends on.
+ *
+ * @param model the base
+ * @param dtype what its unquantized weights are kept in
+ * @param quantization of its linear layers, null for none
+ * @param lora which layers are trained, and at which rank
+ * @param optimizer its rule and how its state lies
+ * @param gradientCheckpointing whether backward runs each layer again
+ * @param passes in the order in which they come; the memory kept for reuse depends on it. At least one
+ * @param evaluation passes without gradients, behind the first ones
+ * @param threads of the device
+ * @param computeType what products with frozen weights are computed in
+ */
+public record MemorySettings(
+        ModelConfig model,
+        DType dtype,
+        @Nullable Quantization quantization,
+        LoraConfig lora,
+        OptimizerConfig optimizer,
+        boolean gradientCheckpointing,
+        List<Batch> passes,
+        List<Batch> evaluation,
+        int threads,
+        DType computeType) {
+
+    public MemorySettings {
+        passes = List.copyOf(passes);
+        evaluation = List.copyOf(evaluation);
+        if (passes.isEmpty()) {
+            throw new IllegalArgumentException("an estimate needs at least one pass");
+        }
+    }
+
+    /** The same run with other passes. */
+    public MemorySettings withPasses(List<Batch> other) {
+        return new MemorySettings(
+                model, dtype, quantization, lora, optimizer, gradientCheckpointing, other, evaluation, threads, computeType);
+    }
+
+    /** The same run with or without gradient checkpointing. */
+    public MemorySettings withCheckpointing(boolean on) {
+        return new MemorySettings(model, dtype, quantization, lora, optimizer, on, passes, evaluation, threads, computeType);
+    }
+
+    /** The same run with another quantization. */
+    public MemorySettings withQuantization(Quantization other) {
+        return new MemorySettings(
+                model, dtype, other, lora, optimizer, gradientCheckpointing, passes, evaluation, threads, computeType);
+    }
+
+    /** The same run with another adapter. */
+    public MemorySettings withLora(LoraConfig other) {
+        return new MemorySettings(
+                model, dtype, quantization, other, optimizer, gradientCheckpointing, passes, evaluation, threads, computeType);
+    }
+
+    /** The same run with another optimizer. */
+    public MemorySettings withOptimizer(OptimizerConfig other) {
+        return new MemorySettings(
+                model, dtype, quantization, lora, other, gradientCheckpointing, passes, evaluation, threads, computeType);
+    }
+
+    /** A pass of rows of one length, every token a label: the most a run with {@code max_length} can meet. */
+    public static Batch fullBatch(int rows, int length) {
+        int[] ids = new int[length];
+        return new Batch(Collections.nCopies(rows, new Batch.Row(ids, ids)));
+    }
+}

@@ -1,0 +1,2 @@
+/** How much memory a training run will hold, before it starts. */
+package org.qlora4j.optim.memory;

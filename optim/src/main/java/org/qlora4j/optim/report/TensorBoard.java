@@ -1,0 +1,56 @@
+package org.qlora4j.optim.report;
+
+import java.net.InetAddress;
+import java.net.UnknownHostException;
+import java.nio.file.Path;
+import java.time.Clock;
+import org.qlora4j.optim.train.LogEntry;
+import org.qlora4j.optim.train.TrainingListener;
+
+/**
+ * Writes every number that is logged into TensorBoard's event files, under the tags transformers uses:
+ * {@code train/loss}, {@code eval/loss} …
+ */
+public final class TensorBoard implements TrainingListener, AutoCloseable {
+    private final EventFile file;
+    private final Clock clock;
+
+    /**
+     * Starts a new event file.
+     *
+     * @param folder {@code runs} in a run's output folder; point TensorBoard's {@code --logdir} at it
+     * @param clock for the wall times
+     */
+    public TensorBoard(Path folder, Clock clock) {
+        this.clock = clock;
+        this.file = new EventFile(folder, seconds(), host());
+    }
+
+    @Override
+    public void logged(LogEntry entry) {
+        double now = seconds();
+        entry.values().forEach((key, value) -> {
+            if (value instanceof Number number) {
+                file.scalar(Curves.tag(key), entry.step(), now, number.floatValue());
+            }
+        });
+    }
+
+    private double seconds() {
+        return clock.millis() / 1e3;
+    }
+
+    private static String host() {
+        try {
+            return InetAddress.getLocalHost().getHostName().replace('/', '_');
+        } catch (UnknownHostException e) {
+            // the name tells files of several machines apart; without one the time still does
+            return "localhost";
+        }
+    }
+
+    @Override
+    public void close() {
+        file.close();
+    }
+}

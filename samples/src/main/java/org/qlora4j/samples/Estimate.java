@@ -1,0 +1,167 @@
+package org.qlora4j.samples;
+
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Comparator;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.model.Batch;
+import org.qlora4j.lora.model.ModelConfig;
+import org.qlora4j.lora.model.ModelFamily;
+import org.qlora4j.lora.model.ModelSource;
+import org.qlora4j.lora.model.Quantization;
+import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.optim.memory.MemoryEstimate;
+import org.qlora4j.optim.memory.MemorySettings;
+import org.qlora4j.optim.train.Trainer;
+
+/** {@code qlora estimate}: the memory {@code sft} would need with the same options, without reading a weight. */
+final class Estimate {
+    /** As many as show how memory of different lengths is reused, few enough to be counted in a second. */
+    private static final int SAMPLED_PASSES = 64;
+
+    private Estimate() {}
+
+    static int run(Arguments a) {
+        String model = a.text("model");
+        if (!a.has("model")) {
+            throw new UserException("--model is missing: a Hugging Face folder, a config.json, a .gguf file, or one of "
+                    + String.join(", ", ModelTable.names()));
+        }
+        int rows = a.integer("per_device_train_batch_size");
+        int length = a.integer("max_length");
+        MemorySettings settings =
+                settings(a, config(model), quantization(a), List.of(MemorySettings.fullBatch(rows, length)), List.of());
+        MemoryEstimate estimate = MemoryEstimate.of(settings);
+        if (a.bool("json")) {
+            System.out.println(json(model, estimate).toPrettyString());
+            return 0;
+        }
+        System.out.printf(
+                "%s, %s, rank %d, %d x %d tokens, gradient checkpointing %s%n",
+                model,
+                settings.quantization() == null
+                        ? settings.dtype().torchName()
+                        : settings.quantization().type().bnbName()
+                                + (settings.quantization().doubleQuant() ? " with double quantization" : ""),
+                settings.lora().r(),
+                rows,
+                length,
+                settings.gradientCheckpointing() ? "on" : "off");
+        MemoryReport.print(estimate, System.out);
+        RuleOfThumb.of(estimate).print(estimate, System.out);
+        MemoryReport.requireRoom(settings, estimate, a.text("max_memory"), 0);
+        return 0;
+    }
+
+    /** What a run's options say about memory. */
+    static MemorySettings settings(
+            Arguments a,
+            ModelConfig config,
+            @Nullable Quantization quantization,
+            List<Batch> passes,
+            List<Batch> evaluation) {
+        return new MemorySettings(
+                config,
+                a.has("torch_dtype") ? DType.ofTorchName(a.text("torch_dtype")) : config.dtype(),
+                quantization,
+                Sft.lora(a),
+                TrainingOptions.optimizer(a),
+                a.bool("gradient_checkpointing"),
+                passes,
+                evaluation,
+                a.integer("threads"),
+                DType.ofTorchName(a.text("bnb_4bit_compute_dtype")));
+    }
+
+    /** A run with its real rows; refused if it does not fit. */
+    static MemoryEstimate before(Arguments a, Session session, Trainer trainer, TrainingData data) {
+        List<Batch> evaluation = data.validation().isEmpty()
+                ? List.of()
+                : List.of(longest(data.validation(), a.integer("per_device_eval_batch_size")));
+        MemorySettings settings = settings(
+                a,
+                session.model().config(),
+                Session.quantization(a, null),
+                trainer.firstPasses(SAMPLED_PASSES),
+                evaluation);
+        MemoryEstimate estimate = MemoryEstimate.of(settings);
+        System.out.println("memory this run will need:");
+        MemoryReport.print(estimate, System.out);
+        MemoryReport.requireRoom(settings, estimate, a.text("max_memory"), estimate.baseBytes());
+        return estimate;
+    }
+
+    private static Batch longest(List<Batch.Row> rows, int count) {
+        return new Batch(rows.stream()
+                .sorted(Comparator.comparingInt(r -> -r.ids().length))
+                .limit(count)
+                .toList());
+    }
+
+    /** Refuses, before anything is loaded, a base that does not fit even with the shortest rows. */
+    static void requireRoomForModel(Arguments a, Path model) {
+        MemorySettings settings = settings(
+                a,
+                config(model.toString()),
+                Session.quantization(a, null),
+                List.of(MemorySettings.fullBatch(1, 16)),
+                List.of());
+        MemoryReport.requireRoom(settings, MemoryEstimate.of(settings), a.text("max_memory"), 0);
+    }
+
+    private static ModelConfig config(String model) {
+        Path path = Path.of(model);
+        if (Files.isDirectory(path) && Files.isRegularFile(path.resolve("config.json"))) {
+            path = path.resolve("config.json");
+        }
+        if (path.toString().endsWith(".json") && Files.isRegularFile(path)) {
+            return ModelFamily.read(path, ModelSource.readObject(path));
+        }
+        if (!Files.exists(path)) {
+            return ModelTable.find(model)
+                    .orElseThrow(() -> new UserException("there is no model at " + model
+                            + ", and no built-in configuration of that name; there are: "
+                            + String.join(", ", ModelTable.names())));
+        }
+        try (ModelSource source = ModelSource.open(path)) {
+            return source.config();
+        }
+    }
+
+    /** QLoRA's unless the options say otherwise; {@code quant_bits 16} for a base that is not quantized. */
+    private static @Nullable Quantization quantization(Arguments a) {
+        if (a.has("quant_bits") && a.integer("quant_bits") == 16) {
+            return null;
+        }
+        Quantization asked = Session.quantization(a, null);
+        return asked == null ? Quantization.NF4_DOUBLE : asked;
+    }
+
+    private static ObjectNode json(String model, MemoryEstimate estimate) {
+        ObjectNode json = JsonNodeFactory.instance.objectNode();
+        json.put("model", model);
+        ObjectNode items = json.putObject("items");
+        estimate.items().forEach(i -> items.put(i.name(), i.bytes()));
+        json.put("base_bytes", estimate.baseBytes());
+        json.put("device_bytes", estimate.deviceBytes());
+        json.put("total_bytes", estimate.totalBytes());
+        MemoryEstimate.Parameters p = estimate.parameters();
+        ObjectNode parameters = json.putObject("parameters");
+        parameters.put("base", p.all());
+        parameters.put("quantized", p.quantized());
+        parameters.put("lora", p.trained());
+        if (p.quantized() > 0) {
+            json.put("bits_per_quantized_weight", p.bitsPerQuantizedWeight());
+        }
+        RuleOfThumb rule = RuleOfThumb.of(estimate);
+        json.put("full_finetuning_adam_bytes", rule.fullAdamBytes());
+        ObjectNode thumb = json.putObject("rule_of_thumb");
+        thumb.put("weights_bytes", rule.weightBytes());
+        thumb.put("low_bytes", rule.lowBytes());
+        thumb.put("high_bytes", rule.highBytes());
+        return json;
+    }
+}

@@ -1,0 +1,176 @@
+package org.qlora4j.samples;
+
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Locale;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.model.Batch;
+import org.qlora4j.lora.model.Quantization;
+import org.qlora4j.optim.OptimizerConfig;
+import org.qlora4j.optim.OptimizerNames;
+import org.qlora4j.optim.memory.MemoryEstimate;
+import org.qlora4j.optim.memory.MemorySettings;
+
+/** Shows an estimate, refuses what cannot fit, and compares with what was measured. */
+final class MemoryReport {
+    private static final Pattern SIZE =
+            Pattern.compile("(\\d+(?:\\.\\d+)?)\\s*([KMGT]?)(i?)B?", Pattern.CASE_INSENSITIVE);
+
+    private static final OptimizerConfig ADAMW_8BIT =
+            OptimizerNames.config("adamw_8bit", new OptimizerNames.Constants(0.9, 0.95, 1e-8, 0), "");
+
+    private MemoryReport() {}
+
+    static void print(MemoryEstimate estimate, PrintStream out) {
+        for (MemoryEstimate.Item item : estimate.items()) {
+            out.printf(Locale.ROOT, "  %-22s %9.1f MB  %s%n", item.name(), item.bytes() / 1e6, item.explanation());
+        }
+        out.printf(
+                Locale.ROOT,
+                "  %-22s %9.1f MB  (%.2f GB; base %.2f GB, on the device %.2f GB)%n",
+                "total",
+                estimate.totalBytes() / 1e6,
+                estimate.totalBytes() / 1e9,
+                estimate.baseBytes() / 1e9,
+                estimate.deviceBytes() / 1e9);
+    }
+
+    /**
+     * Refuses a run that does not fit.
+     *
+     * @param maxMemory the option: how much may be used; empty for what the system has available
+     * @param held what of it is held already, and no longer available
+     * @throws UserException with the options that would help, and by how much
+     */
+    static void requireRoom(MemorySettings settings, MemoryEstimate estimate, String maxMemory, long held) {
+        long available = maxMemory.isEmpty() ? available() + held : bytes(maxMemory);
+        if (estimate.totalBytes() <= available) {
+            return;
+        }
+        List<String> lines = new ArrayList<>();
+        knobs(settings).stream()
+                .sorted(Comparator.comparingLong(k -> k.estimate.totalBytes()))
+                .forEach(k -> {
+                    long saved = estimate.totalBytes() - k.estimate.totalBytes();
+                    if (saved > estimate.totalBytes() / 200) {
+                        lines.add(String.format(
+                                Locale.ROOT,
+                                "%n  %s: %.0f MB less%s",
+                                k.option,
+                                saved / 1e6,
+                                k.estimate.totalBytes() <= available ? ", fits" : ""));
+                    }
+                });
+        throw new UserException(String.format(
+                Locale.ROOT,
+                "this run needs about %.0f MB, there are %.0f MB%s; what would help:%s%n  --max_memory SIZE: try it all the same",
+                estimate.totalBytes() / 1e6,
+                available / 1e6,
+                maxMemory.isEmpty() ? " available" : " (--max_memory " + maxMemory + ")",
+                String.join("", lines)));
+    }
+
+    private record Knob(String option, MemoryEstimate estimate) {}
+
+    private static List<Knob> knobs(MemorySettings s) {
+        List<Knob> knobs = new ArrayList<>();
+        if (!s.gradientCheckpointing()) {
+            knobs.add(knob("--gradient_checkpointing true", s.withCheckpointing(true)));
+        }
+        if (s.quantization() == null) {
+            knobs.add(knob("--quant_method bnb --quant_bits 4", s.withQuantization(Quantization.NF4_DOUBLE)));
+        }
+        Batch largest =
+                s.passes().stream().max(Comparator.comparingInt(Batch::tokens)).orElseThrow();
+        if (largest.rows() > 1) {
+            int length = largest.tokens() / largest.rows();
+            knobs.add(knob(
+                    "--per_device_train_batch_size 1", s.withPasses(List.of(MemorySettings.fullBatch(1, length)))));
+        }
+        int half = Math.max(16, largest.tokens() / largest.rows() / 2);
+        knobs.add(knob("--max_length " + half, s.withPasses(List.of(MemorySettings.fullBatch(largest.rows(), half)))));
+        if (!s.optimizer().layout().eightBit()) {
+            knobs.add(knob("--optim adamw_8bit", s.withOptimizer(ADAMW_8BIT)));
+        }
+        if (s.lora().loraDropout() > 0) {
+            knobs.add(knob("--lora_dropout 0", s.withLora(s.lora().withDropout(0))));
+        }
+        return knobs;
+    }
+
+    private static Knob knob(String option, MemorySettings settings) {
+        return new Knob(option, MemoryEstimate.of(settings));
+    }
+
+    /** 8GB, 512MiB, 7e9 … */
+    static long bytes(String text) {
+        Matcher m = SIZE.matcher(text.strip());
+        if (!m.matches()) {
+            throw new UserException("--max_memory must be a size such as 8GB or 7.5GiB, got '" + text + "'");
+        }
+        int power = " KMGT"
+                .indexOf(
+                        m.group(2).isEmpty()
+                                ? ' '
+                                : Character.toUpperCase(m.group(2).charAt(0)));
+        return (long) (Double.parseDouble(m.group(1)) * Math.pow(m.group(3).isEmpty() ? 1000 : 1024, power));
+    }
+
+    /** Memory the system can still give: MemAvailable, and what a container's limit leaves. */
+    static long available() {
+        long system = procKiB(Path.of("/proc/meminfo"), "MemAvailable") * 1024;
+        Long limit = number(Path.of("/sys/fs/cgroup/memory.max"));
+        Long used = number(Path.of("/sys/fs/cgroup/memory.current"));
+        return limit == null || used == null ? system : Math.min(system, limit - used);
+    }
+
+    /** The most memory this process has held, files it mapped included. */
+    static long peakProcessBytes() {
+        return procKiB(Path.of("/proc/self/status"), "VmHWM") * 1024;
+    }
+
+    private static long procKiB(Path file, String key) {
+        try {
+            for (String line : Files.readAllLines(file)) {
+                if (line.startsWith(key + ":")) {
+                    return Long.parseLong(line.replaceAll("\\D", ""));
+                }
+            }
+        } catch (IOException e) {
+            throw new java.io.UncheckedIOException("cannot read " + file + ": " + e, e);
+        }
+        throw new IllegalStateException(file + " says nothing about " + key);
+    }
+
+    private static @Nullable Long number(Path file) {
+        try {
+            String text = Files.isRegularFile(file) ? Files.readString(file).strip() : "max";
+            return text.equals("max") ? null : Long.valueOf(text);
+        } catch (IOException e) {
+            return null;
+        }
+    }
+
+    /** What was measured beside what was estimated. */
+    static void compare(MemoryEstimate estimate, long devicePeak, PrintStream out) {
+        line(out, "device memory", estimate.deviceBytes(), devicePeak);
+        line(out, "process memory", estimate.totalBytes(), peakProcessBytes());
+    }
+
+    private static void line(PrintStream out, String what, long estimated, long measured) {
+        out.printf(
+                Locale.ROOT,
+                "%s: estimated %.1f MB, measured peak %.1f MB (%+.1f %%)%n",
+                what,
+                estimated / 1e6,
+                measured / 1e6,
+                100.0 * (estimated - measured) / measured);
+    }
+}

@@ -1,0 +1,136 @@
+package org.qlora4j.samples;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.qlora4j.samples.DemonstrationTest.qlora;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.qlora4j.samples.DemonstrationTest.Output;
+
+/** {@code qlora estimate}: the facts about Qwen3-14B that common claims get wrong, and what it says to a user. */
+class EstimateTest {
+    /** Qwen3-14B's sizes; what else its family has does not matter here. */
+    private static final String SIZES_OF_QWEN3_14B = """
+            {"model_type": "llama", "hidden_size": 5120, "intermediate_size": 17408, "num_hidden_layers": 40,
+             "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+             "tie_word_embeddings": false, "max_position_embeddings": 40960, "torch_dtype": "bfloat16"}""";
+
+    @TempDir
+    Path folder;
+
+    private static JsonNode json(String... words) throws IOException {
+        Output output = qlora(words);
+        assertEquals(0, output.exit(), output.err());
+        return new ObjectMapper().readTree(output.out());
+    }
+
+    @Test
+    void factsAboutQwen3_14B() throws IOException {
+        Path config = folder.resolve("config.json");
+        Files.writeString(config, SIZES_OF_QWEN3_14B);
+        JsonNode e = json("estimate", "--model", folder.toString(), "--max_memory", "1TB", "--json", "true");
+        assertEquals(4.127, e.path("bits_per_quantized_weight").doubleValue(), 0.0005);
+        assertEquals(32_112_640, e.path("parameters").path("lora").longValue());
+        assertEquals(13.212e9, e.path("parameters").path("quantized").doubleValue(), 0.001e9);
+        assertEquals(6.82e9, e.path("items").path("quantized_linears").doubleValue(), 0.01e9);
+        assertEquals(
+                2 * 2L * 151936 * 5120,
+                e.path("items").path("embeddings_and_head").longValue());
+        assertEquals(9.93e9, e.path("base_bytes").doubleValue(), 0.01e9);
+        assertEquals(112e9, e.path("full_finetuning_adam_bytes").doubleValue());
+        assertEquals(7.08e9, e.path("rule_of_thumb").path("weights_bytes").doubleValue(), 0.01e9);
+        assertEquals(13.58e9, e.path("rule_of_thumb").path("low_bytes").doubleValue(), 0.01e9);
+        assertEquals(16.08e9, e.path("rule_of_thumb").path("high_bytes").doubleValue(), 0.01e9);
+        // adapters, gradients, two moments in fp32
+        long trained = 16 * e.path("parameters").path("lora").longValue();
+        long state = e.path("items").path("adapters").longValue()
+                + e.path("items").path("gradients").longValue()
+                + e.path("items").path("optimizer").longValue();
+        assertEquals(1, (double) state / trained, 0.001);
+        long sum = 0;
+        for (JsonNode item : e.path("items")) {
+            sum += item.longValue();
+        }
+        assertEquals(sum, e.path("total_bytes").longValue());
+    }
+
+    @Test
+    void theRuleOfThumbStandsBesideIt() throws IOException {
+        Path config = folder.resolve("config.json");
+        Files.writeString(config, SIZES_OF_QWEN3_14B);
+        String out = qlora("estimate", "--model", config.toString(), "--max_memory", "1TB")
+                .out();
+        assertTrue(out.contains("7.08 GB weights + 5-7 GB + 1.5 GB + 1-2 GB = 13.58-16.08 GB"), out);
+        assertTrue(out.contains("takes 4.127 bits, not 4.05"), out);
+        assertTrue(out.contains("the base is 9.93 GB, not 7.08"), out);
+    }
+
+    @Test
+    void namesOfTheTable() throws IOException {
+        for (String name : new String[] {"Llama-3.2-1B", "meta-llama/Llama-3.2-1B-Instruct", "llama-3.2-1b"}) {
+            JsonNode e = json("estimate", "--model", name, "--max_memory", "1TB", "--json", "true");
+            assertEquals(1.236e9, e.path("parameters").path("base").doubleValue(), 0.001e9, name);
+        }
+        Output unknown = qlora("estimate", "--model", "Qwen9-1B");
+        assertEquals(2, unknown.exit());
+        assertTrue(
+                unknown.err().contains("no built-in configuration of that name; there are: Qwen3-0.6B"), unknown.err());
+    }
+
+    @Test
+    void unquantizedAndSingleQuantized() throws IOException {
+        String[] words = {"estimate", "--model", "SmolLM2-135M", "--max_memory", "1TB", "--json", "true"};
+        JsonNode nf4 = json(words);
+        JsonNode single = json(with(words, "--quant_method", "bnb", "--bnb_4bit_use_double_quant", "false"));
+        JsonNode none = json(with(words, "--quant_bits", "16"));
+        assertEquals(4.5, single.path("bits_per_quantized_weight").doubleValue(), 1e-9);
+        assertEquals(0, none.path("items").path("quantized_linears").longValue());
+        assertTrue(
+                none.path("base_bytes").longValue() > single.path("base_bytes").longValue());
+        assertTrue(
+                single.path("base_bytes").longValue() > nf4.path("base_bytes").longValue());
+    }
+
+    private static String[] with(String[] words, String... more) {
+        String[] all = java.util.Arrays.copyOf(words, words.length + more.length);
+        System.arraycopy(more, 0, all, words.length, more.length);
+        return all;
+    }
+
+    @Test
+    void whatCannotFitIsRefusedWithWhatWouldHelp() {
+        Output output = qlora(
+                "sft",
+                "--model",
+                Session.DEMO_MODEL,
+                "--dataset",
+                "alpaca-en#4",
+                "--max_memory",
+                "500MB",
+                "--gradient_checkpointing",
+                "false",
+                "--output_dir",
+                folder.toString());
+        assertEquals(2, output.exit(), output.out());
+        assertTrue(output.err().contains("there are 500 MB (--max_memory 500MB); what would help"), output.err());
+        assertTrue(output.err().contains("--quant_method bnb --quant_bits 4: "), output.err());
+        assertTrue(output.err().contains(" MB less"), output.err());
+    }
+
+    @Test
+    void sizes() {
+        assertEquals(8_000_000_000L, MemoryReport.bytes("8GB"));
+        assertEquals(8L << 30, MemoryReport.bytes("8 GiB"));
+        assertEquals(1_500_000, MemoryReport.bytes("1.5m"));
+        assertEquals(42, MemoryReport.bytes("42"));
+        assertThrows(UserException.class, () -> MemoryReport.bytes("lots"));
+        assertTrue(MemoryReport.available() > 0 && MemoryReport.peakProcessBytes() > 0);
+    }
+}
