@@ -34,8 +34,7 @@ public final class Devices {
     @SuppressWarnings("MustBeClosedChecker")
     public static Device open(String name, int threads, DType computeType) {
         return switch (name) {
-            case "auto", "cpu" ->
-                new CpuDevice(threads(threads), cpuComputeType(computeType));
+            case "auto", "cpu" -> new CpuDevice(threads(threads), cpuComputeType(computeType));
             case "reference" -> new ReferenceDevice();
             default ->
                 throw new IllegalArgumentException(

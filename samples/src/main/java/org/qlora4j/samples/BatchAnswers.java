@@ -27,7 +27,8 @@ final class BatchAnswers {
             Generator generator,
             Sampling sampling,
             Ending ending) {
-        List<Batch.Row> rows = wanted.read(session.text(), session.model().config().vocabSize());
+        List<Batch.Row> rows =
+                wanted.read(session.text(), session.model().config().vocabSize());
         Path file = a.has("result_path")
                 ? Path.of(a.text("result_path"))
                 : Path.of(a.has("adapters") ? a.text("adapters") : "output")

@@ -38,12 +38,14 @@ final class Eval {
         boolean generate = a.bool("predict_with_generate");
         EvaluationRows wanted = new EvaluationRows(a);
         try (Session session = Session.open(a, 0)) {
-            List<Batch.Row> rows = wanted.read(session.text(), session.model().config().vocabSize());
+            List<Batch.Row> rows =
+                    wanted.read(session.text(), session.model().config().vocabSize());
             Generator generator = generate ? new Generator(session.model(), session.text()) : null;
             Sums sums = new Sums();
             StringBuilder out = new StringBuilder();
             for (int i = 0; i < rows.size(); i++) {
-                out.append(row(rows.get(i), session, generator, sampling, ending, sums)).append('\n');
+                out.append(row(rows.get(i), session, generator, sampling, ending, sums))
+                        .append('\n');
                 Progress.bar("evaluating", i + 1, rows.size());
             }
             Progress.end();

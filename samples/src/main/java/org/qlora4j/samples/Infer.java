@@ -14,8 +14,7 @@ final class Infer {
     static int run(Arguments a) {
         Sampling sampling = sampling(a);
         Ending ending = ending(a);
-        EvaluationRows rows =
-                a.has("val_dataset") || a.bool("load_data_args") ? new EvaluationRows(a) : null;
+        EvaluationRows rows = a.has("val_dataset") || a.bool("load_data_args") ? new EvaluationRows(a) : null;
         try (Session session = Session.open(a, 0)) {
             Generator generator = new Generator(session.model(), session.text());
             if (rows != null) {
@@ -32,7 +31,8 @@ final class Infer {
                 answer(generator, messages, sampling, ending, stream);
                 return 0;
             }
-            new Chat(messages -> answer(generator, messages, sampling, ending, stream), a.text("system")).run(System.in);
+            new Chat(messages -> answer(generator, messages, sampling, ending, stream), a.text("system"))
+                    .run(System.in);
         }
         return 0;
     }

@@ -16,7 +16,8 @@ class ChatTest {
     private void type(String system, String... lines) {
         Chat chat = new Chat(
                 messages -> {
-                    seen.add(String.join(" | ", messages.stream().map(ChatTest::show).toList()));
+                    seen.add(String.join(
+                            " | ", messages.stream().map(ChatTest::show).toList()));
                     return "answer " + seen.size();
                 },
                 system);

@@ -62,7 +62,9 @@ class InferTest {
         assertTrue(first.path("labels").asText().startsWith("The capital of France is Paris."), first.toString());
         assertEquals("The capital of France is ", first.path("response").asText(), "the stop word is no part of it");
         assertTrue(lines.get(1).path("prompt").asText().contains("I am a model."), "earlier turns are in the prompt");
-        assertTrue(lines.get(1).path("labels").asText().startsWith("Hello!"), lines.get(1).toString());
+        assertTrue(
+                lines.get(1).path("labels").asText().startsWith("Hello!"),
+                lines.get(1).toString());
     }
 
     @Test
@@ -82,12 +84,15 @@ class InferTest {
                 "12");
         assertEquals(0, output.exit(), output.err());
         assertTrue(
-                output.out().matches("(?s).*eval_loss [0-9.]+, perplexity [0-9.]+, token accuracy 0\\.[0-9]+, over \\d+ label"
-                        + " tokens.*rouge-l 0\\.[0-9]+, bleu-4 0\\.[0-9]+, exact match [0-9.]+, means over 2 answers.*"),
+                output.out()
+                        .matches(
+                                "(?s).*eval_loss [0-9.]+, perplexity [0-9.]+, token accuracy 0\\.[0-9]+, over \\d+ label"
+                                        + " tokens.*rouge-l 0\\.[0-9]+, bleu-4 0\\.[0-9]+, exact match [0-9.]+, means over 2 answers.*"),
                 output.out());
         JsonNode first = lines(result).getFirst();
         assertEquals(1, first.path("rouge-l").doubleValue(), "it knows Paris: " + first);
-        assertTrue(first.path("loss").doubleValue() > 0 && first.path("token_acc").doubleValue() > 0.5, first.toString());
+        assertTrue(
+                first.path("loss").doubleValue() > 0 && first.path("token_acc").doubleValue() > 0.5, first.toString());
     }
 
     @Test
@@ -121,7 +126,8 @@ class InferTest {
         }
         assertTrue(Files.readString(run.resolve("report.html")).contains("Who are you?"));
         assertTrue(sft.out().contains("memory this run will need:"), sft.out());
-        var compared = java.util.regex.Pattern.compile("device memory: estimated [0-9.]+ MB, measured peak [0-9.]+ MB \\(([-+0-9.]+) %\\)")
+        var compared = java.util.regex.Pattern.compile(
+                        "device memory: estimated [0-9.]+ MB, measured peak [0-9.]+ MB \\(([-+0-9.]+) %\\)")
                 .matcher(sft.out());
         assertTrue(compared.find(), sft.out());
         assertEquals(0, Double.parseDouble(compared.group(1)), 10, "R-17: estimate against measured peak");

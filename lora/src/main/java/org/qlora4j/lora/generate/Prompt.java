@@ -22,7 +22,9 @@ public record Prompt(int[] ids, int[] reference) {
         }
         if (start == 0) {
             throw new IllegalArgumentException(
-                    end == 0 ? "the row has no label" : "the row begins with its answer; there is nothing to answer to");
+                    end == 0
+                            ? "the row has no label"
+                            : "the row begins with its answer; there is nothing to answer to");
         }
         return new Prompt(Arrays.copyOf(row.ids(), start), Arrays.copyOfRange(row.labels(), start, end));
     }

@@ -41,8 +41,8 @@ public record Sampling(double temperature, int topK, double topP, double repetit
      */
     int choose(float[] logits, BitSet seen, SplittableRandom random) {
         if (repetitionPenalty != 1) {
-            seen.stream().forEach(i -> logits[i] *=
-                    (float) (logits[i] < 0 ? repetitionPenalty : 1 / repetitionPenalty));
+            seen.stream()
+                    .forEach(i -> logits[i] *= (float) (logits[i] < 0 ? repetitionPenalty : 1 / repetitionPenalty));
         }
         int best = 0;
         for (int i = 1; i < logits.length; i++) {

@@ -47,12 +47,22 @@ public record MemorySettings(
     /** The same run with other passes. */
     public MemorySettings withPasses(List<Batch> other) {
         return new MemorySettings(
-                model, dtype, quantization, lora, optimizer, gradientCheckpointing, other, evaluation, threads, computeType);
+                model,
+                dtype,
+                quantization,
+                lora,
+                optimizer,
+                gradientCheckpointing,
+                other,
+                evaluation,
+                threads,
+                computeType);
     }
 
     /** The same run with or without gradient checkpointing. */
     public MemorySettings withCheckpointing(boolean on) {
-        return new MemorySettings(model, dtype, quantization, lora, optimizer, on, passes, evaluation, threads, computeType);
+        return new MemorySettings(
+                model, dtype, quantization, lora, optimizer, on, passes, evaluation, threads, computeType);
     }
 
     /** The same run with another quantization. */
@@ -64,13 +74,31 @@ public record MemorySettings(
     /** The same run with another adapter. */
     public MemorySettings withLora(LoraConfig other) {
         return new MemorySettings(
-                model, dtype, quantization, other, optimizer, gradientCheckpointing, passes, evaluation, threads, computeType);
+                model,
+                dtype,
+                quantization,
+                other,
+                optimizer,
+                gradientCheckpointing,
+                passes,
+                evaluation,
+                threads,
+                computeType);
     }
 
     /** The same run with another optimizer. */
     public MemorySettings withOptimizer(OptimizerConfig other) {
         return new MemorySettings(
-                model, dtype, quantization, lora, other, gradientCheckpointing, passes, evaluation, threads, computeType);
+                model,
+                dtype,
+                quantization,
+                lora,
+                other,
+                gradientCheckpointing,
+                passes,
+                evaluation,
+                threads,
+                computeType);
     }
 
     /** A pass of rows of one length, every token a label: the most a run with {@code max_length} can meet. */

@@ -134,8 +134,7 @@ public final class Trainer implements AutoCloseable {
             order.passes(step).forEach(pass -> all.add(batch(pass)));
         }
         List<Batch> first = new ArrayList<>(all.subList(0, Math.min(most, all.size())));
-        Batch largest =
-                all.stream().max(Comparator.comparingInt(Batch::tokens)).orElseThrow();
+        Batch largest = all.stream().max(Comparator.comparingInt(Batch::tokens)).orElseThrow();
         if (!first.contains(largest)) {
             first.add(largest);
         }

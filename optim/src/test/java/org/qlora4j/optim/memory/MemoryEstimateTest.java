@@ -131,7 +131,8 @@ class MemoryEstimateTest {
     void eightBitStateTakesAQuarterAndPagedStateNoneOfTheDevice() {
         MemorySettings full = settings(LoraConfig.allLinear(64, 32), true, List.of(MemorySettings.fullBatch(1, 64)));
         MemoryEstimate e = MemoryEstimate.of(full);
-        double eight = MemoryEstimate.of(full.withOptimizer(named("adamw_8bit"))).bytes("optimizer");
+        double eight =
+                MemoryEstimate.of(full.withOptimizer(named("adamw_8bit"))).bytes("optimizer");
         assertEquals(0.25 + 1 / 256.0, eight / e.bytes("optimizer"), 0.001);
         MemoryEstimate paged = MemoryEstimate.of(full.withOptimizer(named("paged_adamw_32bit")));
         assertEquals(0, paged.bytes("optimizer"));

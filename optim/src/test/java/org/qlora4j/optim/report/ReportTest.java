@@ -68,7 +68,9 @@ class ReportTest {
     @Test
     void curvesSplitTrainingFromEvaluation() {
         List<Curves.Curve> curves = Curves.of(log(10));
-        assertEquals(List.of("train/loss", "eval/loss"), curves.stream().map(Curves.Curve::tag).toList());
+        assertEquals(
+                List.of("train/loss", "eval/loss"),
+                curves.stream().map(Curves.Curve::tag).toList());
         assertArrayEquals(new double[] {5, 10}, curves.get(1).steps());
         double[] smooth = new Curves.Curve("t", new double[] {1, 2}, new double[] {1, 2}).smoothed();
         assertArrayEquals(new double[] {1, 1.1}, smooth, 1e-12);
@@ -132,8 +134,8 @@ class ReportTest {
         assertFalse(html.replace("http://www.w3.org/2000/svg", "").contains("http"), html);
         var document = DocumentBuilderFactory.newInstance()
                 .newDocumentBuilder()
-                .parse(new org.xml.sax.InputSource(
-                        new java.io.StringReader(html.replace("<!DOCTYPE html>", "").replace("<meta charset=\"utf-8\">", ""))));
+                .parse(new org.xml.sax.InputSource(new java.io.StringReader(
+                        html.replace("<!DOCTYPE html>", "").replace("<meta charset=\"utf-8\">", ""))));
         assertEquals(2, document.getElementsByTagName("svg").getLength());
         assertEquals(4, document.getElementsByTagName("polyline").getLength());
     }
