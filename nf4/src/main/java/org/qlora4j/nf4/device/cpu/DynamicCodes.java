@@ -77,6 +77,23 @@ final class DynamicCodes {
         return code;
     }
 
+    /** Whether codes are the nearest ones, which {@link #entries} tell. */
+    boolean isNearest() {
+        return rule == Blockwise8.Rule.NEAREST;
+    }
+
+    /** The 256 values, not to be changed. */
+    float[] values() {
+        return map;
+    }
+
+    /**
+     * For each bucket, first those of positive numbers, the code and behind which last fraction bits it moves by one.
+     */
+    int[] entries() {
+        return entries;
+    }
+
     /** The value of a code. */
     float value(byte code) {
         return map[code & 0xFF];
@@ -95,8 +112,7 @@ final class DynamicCodes {
         int size = bits & 0x7FFF_FFFF;
         int bucket = Math.max(0, Math.min(BUCKETS - 1, (size >>> 16) - FIRST_BUCKET));
         int entry = entries[bits < 0 ? BUCKETS + bucket : bucket];
-        int step = (size & 0xFFFF) > (entry & 0xFFFF) ? bits >> 31 | 1 : 0;
-        // below the first bucket the fraction says nothing
-        return (byte) ((entry >>> 16) + (size < FIRST_BUCKET << 16 ? 0 : step));
+        // numbers below the first bucket have its code: no border lies in it, so its fraction bits are never exceeded
+        return (byte) ((entry >>> 16) + ((size & 0xFFFF) > (entry & 0xFFFF) ? bits >> 31 | 1 : 0));
     }
 }

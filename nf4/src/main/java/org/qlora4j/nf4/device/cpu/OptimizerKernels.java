@@ -21,9 +21,13 @@ interface OptimizerKernels {
     /** RMSprop and Adagrad. */
     void rootMeanSquare(long p, long g, long v, OptimizerFactors f, int n);
 
-    /** {@code y[i] = map[code[i]] · absmax}. */
-    void decode8(long y, long codes, float absmax, DynamicCodes map, int n);
+    /** {@code y[i] = map[code[i]] · absmax}. @param scratch of at least n elements */
+    void decode8(long y, long codes, float absmax, DynamicCodes map, int[] scratch, int n);
 
-    /** Nearest codes of {@code x[i] / absmax}, with {@code absmax = max|x|}, which is returned. */
-    float encode8(long codes, long x, DynamicCodes map, int n);
+    /**
+     * Codes of {@code x[i] / absmax}, with {@code absmax = max|x|}, which is returned; the same in both twins.
+     *
+     * @param scratch of at least n elements
+     */
+    float encode8(long codes, long x, DynamicCodes map, int[] scratch, int n);
 }

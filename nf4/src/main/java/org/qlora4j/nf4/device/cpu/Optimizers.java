@@ -94,11 +94,12 @@ final class Optimizers {
             Tensor buffers = scope.newTensor(DType.F32, workers.count(), Math.max(1, all) * BLOCK);
             split(n, (w, count) -> {
                 long buffer = buffers.rowAddress(w);
+                int[] scratch = new int[BLOCK];
                 int to = Workers.from(n, BLOCK, w + 1, count);
                 for (int i = Workers.from(n, BLOCK, w, count); i < to; i += BLOCK) {
                     int size = Math.min(BLOCK, to - i);
                     for (int row = 0; row < all; row++) {
-                        decode(buffer + 4L * BLOCK * row, state, row, i, size);
+                        decode(buffer + 4L * BLOCK * row, state, row, i, scratch, size);
                     }
                     update(
                             step.rule(),
@@ -110,7 +111,7 @@ final class Optimizers {
                             f,
                             size);
                     for (int row = 0; row < all; row++) {
-                        encode(buffer + 4L * BLOCK * row, state, row, i, size);
+                        encode(buffer + 4L * BLOCK * row, state, row, i, scratch, size);
                     }
                 }
             });
@@ -118,20 +119,21 @@ final class Optimizers {
     }
 
     /** Rows of state1, then those of state2. */
-    private void decode(long buffer, EightBit state, int row, int first, int size) {
+    private void decode(long buffer, EightBit state, int row, int first, int[] scratch, int size) {
         boolean signed = row < state.state1().rows();
         kernels.decode8(
                 buffer,
                 codes(state, row, first),
                 ScalarKernels.get(absmax(state, row, first)),
                 DynamicCodes.of(state.rounding(), signed),
+                scratch,
                 size);
     }
 
-    private void encode(long buffer, EightBit state, int row, int first, int size) {
+    private void encode(long buffer, EightBit state, int row, int first, int[] scratch, int size) {
         boolean signed = row < state.state1().rows();
-        float absmax =
-                kernels.encode8(codes(state, row, first), buffer, DynamicCodes.of(state.rounding(), signed), size);
+        float absmax = kernels.encode8(
+                codes(state, row, first), buffer, DynamicCodes.of(state.rounding(), signed), scratch, size);
         ScalarKernels.set(absmax(state, row, first), absmax);
     }
 

@@ -80,14 +80,14 @@ final class ScalarOptimizers implements OptimizerKernels {
     }
 
     @Override
-    public void decode8(long y, long codes, float absmax, DynamicCodes map, int n) {
+    public void decode8(long y, long codes, float absmax, DynamicCodes map, int[] scratch, int n) {
         for (int i = 0; i < n; i++) {
             set(y + 4L * i, map.value(ALL.get(JAVA_BYTE, codes + i)) * absmax);
         }
     }
 
     @Override
-    public float encode8(long codes, long x, DynamicCodes map, int n) {
+    public float encode8(long codes, long x, DynamicCodes map, int[] scratch, int n) {
         float absmax = 0;
         for (int i = 0; i < n; i++) {
             absmax = Math.max(absmax, Math.abs(get(x + 4L * i)));

@@ -2,9 +2,12 @@ package org.qlora4j.nf4.device.cpu;
 
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
+import jdk.incubator.vector.ByteVector;
 import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 import org.qlora4j.bindings.HostMemory;
 
@@ -14,6 +17,11 @@ final class VectorOptimizers implements OptimizerKernels {
     private static final ByteOrder ORDER = ByteOrder.nativeOrder();
     private static final VectorSpecies<Float> F = VectorMath.F;
     private static final int L = F.length();
+    private static final VectorSpecies<Integer> I = VectorSpecies.of(int.class, F.vectorShape());
+
+    /** As many bytes as there are floats. */
+    private static final VectorSpecies<Byte> B =
+            VectorSpecies.of(byte.class, VectorShape.forBitSize(F.vectorBitSize() / 4));
 
     private final ScalarOptimizers scalar = new ScalarOptimizers();
 
@@ -155,12 +163,55 @@ final class VectorOptimizers implements OptimizerKernels {
     }
 
     @Override
-    public void decode8(long y, long codes, float absmax, DynamicCodes map, int n) {
-        scalar.decode8(y, codes, absmax, map, n);
+    public void decode8(long y, long codes, float absmax, DynamicCodes map, int[] scratch, int n) {
+        float[] values = map.values();
+        int whole = n - n % L;
+        for (int i = 0; i < whole; i += L) {
+            ((IntVector) ByteVector.fromMemorySegment(B, ALL, codes + i, ORDER)
+                            .convertShape(VectorOperators.ZERO_EXTEND_B2I, I, 0))
+                    .intoArray(scratch, i);
+        }
+        for (int i = 0; i < whole; i += L) {
+            store(FloatVector.fromArray(F, values, 0, scratch, i).mul(absmax), y + 4L * i);
+        }
+        scalar.decode8(y + 4L * whole, codes + whole, absmax, map, scratch, n - whole);
     }
 
     @Override
-    public float encode8(long codes, long x, DynamicCodes map, int n) {
-        return scalar.encode8(codes, x, map, n);
+    public float encode8(long codes, long x, DynamicCodes map, int[] scratch, int n) {
+        if (!map.isNearest() || n % L != 0) {
+            return scalar.encode8(codes, x, map, scratch, n);
+        }
+        FloatVector largest = FloatVector.zero(F);
+        for (int i = 0; i < n; i += L) {
+            largest = largest.max(load(x + 4L * i).abs());
+        }
+        float absmax = largest.reduceLanes(VectorOperators.MAX);
+        if (absmax == 0) {
+            return scalar.encode8(codes, x, map, scratch, n);
+        }
+        IntVector zero = IntVector.zero(I);
+        for (int i = 0; i < n; i += L) {
+            IntVector bits = load(x + 4L * i).div(absmax).reinterpretAsInts();
+            IntVector bucket = bits.and(0x7FFF_FFFF)
+                    .lanewise(VectorOperators.LSHR, 16)
+                    .sub(DynamicCodes.FIRST_BUCKET)
+                    .max(0)
+                    .min(DynamicCodes.BUCKETS - 1);
+            VectorMask<Integer> negative = bits.compare(VectorOperators.LT, zero);
+            bucket.add(DynamicCodes.BUCKETS, negative).intoArray(scratch, i);
+        }
+        int[] entries = map.entries();
+        for (int i = 0; i < n; i += L) {
+            IntVector bits = load(x + 4L * i).div(absmax).reinterpretAsInts();
+            IntVector entry = IntVector.fromArray(I, entries, 0, scratch, i);
+            IntVector direction = bits.lanewise(VectorOperators.ASHR, 31).or(1);
+            VectorMask<Integer> behind = bits.and(0xFFFF).compare(VectorOperators.GT, entry.and(0xFFFF));
+            ((ByteVector) entry.lanewise(VectorOperators.LSHR, 16)
+                            .add(direction, behind)
+                            .convertShape(VectorOperators.I2B, B, 0))
+                    .intoMemorySegment(ALL, codes + i, ORDER);
+        }
+        return absmax;
     }
 }
