@@ -6,6 +6,8 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
@@ -74,6 +76,28 @@ class TrainingPassTest {
                         .average()
                         .orElseThrow();
         assertEquals((1 - smoothing) * plain[0] + smoothing * mean, smooth[0], 1e-5);
+    }
+
+    /** Against transformers' LabelSmoother (golden/optim/label_smoothing.json, made by make_label_smoothing.py). */
+    @Test
+    void labelSmoothingIsTransformers() throws IOException {
+        GoldenCase llama = GoldenCase.open("llama");
+        JsonNode cases = GoldenCase.JSON
+                .readTree(Path.of(System.getProperty("qlora4j.golden"), "optim/label_smoothing.json")
+                        .toFile())
+                .path("cases");
+        assertEquals(2, cases.size());
+        try (Transformer plain = llama.load(device)) {
+            for (JsonNode c : cases) {
+                double smoothing = c.path("label_smoothing_factor").doubleValue();
+                for (int i = 0; i < llama.rows().size(); i++) {
+                    Batch one = new Batch(List.of(llama.rows().get(i)));
+                    double sum = plain.gradients(one, new TrainingPass(1, 1, smoothing, 0))
+                            .sum();
+                    assertEquals(c.path("losses").path(i).doubleValue(), sum / one.labelTokens(), 1e-5, "row " + i);
+                }
+            }
+        }
     }
 
     @Test
