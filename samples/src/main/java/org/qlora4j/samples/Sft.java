@@ -90,7 +90,7 @@ final class Sft {
                 }
             }
             long start = System.nanoTime();
-            TrainingResult result = trainer.run();
+            TrainingResult result = run(trainer);
             Progress.end();
             double seconds = (System.nanoTime() - start) / 1e9;
             System.out.println("trained " + result.steps() + " steps in " + Progress.time(seconds));
@@ -102,6 +102,19 @@ final class Sft {
                             : " (eval_" + config.evaluation().metricForBestModel() + " " + result.bestMetric() + ")"));
             List<String> after = ask(session, a.list("ask"), "after training");
             RunReport.write(a, output, adapter, data, result, seconds, estimate, before, after);
+        }
+    }
+
+    /** Ctrl-C ends the run at a checkpoint. */
+    private static TrainingResult run(Trainer trainer) {
+        try (Interruption interruption = Interruption.calls(trainer::stop)) {
+            TrainingResult result = trainer.run();
+            if (interruption.happened()) {
+                Progress.end();
+                System.out.println("stopped after step " + result.steps() + " of " + trainer.totalSteps()
+                        + "; to go on: --resume_from_checkpoint " + result.lastCheckpoint());
+            }
+            return result;
         }
     }
 

@@ -141,7 +141,8 @@ class ArgumentsTest {
     @Test
     void whatIsNotUnderstoodIsNamed() throws IOException {
         String unknown = refused("--lora_rnak", "8");
-        assertTrue(unknown.startsWith("there is no option --lora_rnak; did you mean --lora_rank, "), unknown);
+        assertTrue(unknown.startsWith("there is no option --lora_rnak; did you mean "), unknown);
+        assertTrue(unknown.contains("--lora_rank, "), unknown);
         assertTrue(refused("--dataset", "a", "--lora_rnak", "8").contains("--lora_rnak"));
         assertEquals("--lora_rank must be an integer, got 'eight'", refused("--lora_rank", "eight"));
         assertEquals("--learning_rate must be a number, got 'fast'", refused("--learning_rate", "fast"));

@@ -9,21 +9,21 @@ import org.qlora4j.nf4.tensor.Tensor;
  * @param losses of each label, in the batch's order
  * @param correct labels that no other token had a higher logit than
  */
-public record TokenLosses(float[] losses, int correct) {
+public record TokenLosses(double[] losses, int correct) {
     /** Σ losses. */
     public double sum() {
         double sum = 0;
-        for (float loss : losses) {
+        for (double loss : losses) {
             sum += loss;
         }
         return sum;
     }
 
     static TokenLosses download(Device device, Tensor losses, Tensor correct) {
-        float[] values = new float[losses.cols()];
+        double[] values = new double[losses.cols()];
         device.download(correct, values, 0);
         int count = 0;
-        for (float one : values) {
+        for (double one : values) {
             count += (int) one;
         }
         device.download(losses, values, 0);

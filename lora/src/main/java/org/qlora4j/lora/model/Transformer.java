@@ -118,7 +118,7 @@ public final class Transformer implements AutoCloseable {
     }
 
     /** As {@link #gradients(Batch, TrainingPass)} without smoothing and noise; the loss of each label. */
-    public float[] gradients(Batch batch, double gradientScale, long seed) {
+    public double[] gradients(Batch batch, double gradientScale, long seed) {
         return gradients(batch, new TrainingPass(gradientScale, seed)).losses();
     }
 
@@ -135,7 +135,7 @@ public final class Transformer implements AutoCloseable {
     }
 
     /** Evaluation: the loss of each label, in the batch's order. */
-    public float[] losses(Batch batch) {
+    public double[] losses(Batch batch) {
         return evaluate(batch).losses();
     }
 

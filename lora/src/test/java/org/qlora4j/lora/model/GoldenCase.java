@@ -88,9 +88,9 @@ record GoldenCase(String name, Path folder, Path shared, JsonNode expected, List
         return AdapterFiles.load(model, AdapterFiles.readConfig(adapter), adapter);
     }
 
-    static double mean(float[] losses) {
+    static double mean(double[] losses) {
         double sum = 0;
-        for (float l : losses) {
+        for (double l : losses) {
             sum += l;
         }
         return sum / losses.length;

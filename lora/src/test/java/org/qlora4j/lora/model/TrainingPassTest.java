@@ -58,9 +58,9 @@ class TrainingPassTest {
     /** The smoothed loss is (1−s)·loss + s·mean over the vocabulary of −log p, as transformers' LabelSmoother says. */
     @Test
     void labelSmoothingIsAMixtureWithAllTokens() {
-        float[] plain = model.losses(batch());
+        double[] plain = model.losses(batch());
         double smoothing = 0.25;
-        float[] smooth =
+        double[] smooth =
                 model.gradients(batch(), new TrainingPass(1, 1, smoothing, 0)).losses();
         float[] logits = model.logits(new int[] {5, 9, 11, 40, 7, 3});
         int vocabulary = logits.length / 6;
@@ -118,8 +118,8 @@ class TrainingPassTest {
 
     @Test
     void noiseIsAFunctionOfTheSeedAndOffInEvaluation() {
-        float[] plain = model.gradients(batch(), 1, 3);
-        float[] noisy = model.gradients(batch(), new TrainingPass(1, 3, 0, 5)).losses();
+        double[] plain = model.gradients(batch(), 1, 3);
+        double[] noisy = model.gradients(batch(), new TrainingPass(1, 3, 0, 5)).losses();
         assertArrayEquals(
                 noisy, model.gradients(batch(), new TrainingPass(1, 3, 0, 5)).losses());
         assertFalse(Arrays.equals(

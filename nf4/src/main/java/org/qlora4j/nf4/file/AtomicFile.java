@@ -95,8 +95,11 @@ public final class AtomicFile {
             Path path = target.resolveSibling("." + target.getFileName() + "."
                     + ProcessHandle.current().pid() + "-" + COUNTER.incrementAndGet() + ".tmp");
             try {
-                return new Opened(
-                        path, FileChannel.open(path, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE));
+                FileChannel channel =
+                        FileChannel.open(path, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
+                // for Ctrl-C; after the rename there is nothing of that name
+                path.toFile().deleteOnExit();
+                return new Opened(path, channel);
             } catch (FileAlreadyExistsException leftByCrashedProcess) {
                 continue;
             }

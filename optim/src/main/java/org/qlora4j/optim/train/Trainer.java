@@ -40,6 +40,8 @@ public final class Trainer implements AutoCloseable {
     private final Checkpoints checkpoints;
     private TrainerState state;
 
+    private volatile boolean stopping;
+
     /**
      * A trainer.
      *
@@ -186,7 +188,15 @@ public final class Trainer implements AutoCloseable {
     }
 
     /**
-     * Trains to the end, or until evaluation no longer gets better.
+     * From any thread: {@link #run} ends after the pass in progress, with a checkpoint of the last whole step. A save in
+     * progress is finished.
+     */
+    public void stop() {
+        stopping = true;
+    }
+
+    /**
+     * Trains to the end, or until evaluation no longer gets better, or until {@link #stop}.
      *
      * @throws ArithmeticException if loss or gradient are not finite for the second time; names step, row and layer
      */
@@ -196,9 +206,12 @@ public final class Trainer implements AutoCloseable {
         StepTimes times = new StepTimes(state.step, totalSteps());
         Path last = checkpoints.folder(state.step);
         boolean stopped = false;
-        while (!stopped && state.step < totalSteps()) {
+        while (!stopped && !stopping && state.step < totalSteps()) {
             double rate = learningRate.at(state.step);
             StepResult result = step(rate);
+            if (result == null && stopping) {
+                break;
+            }
             int done = ++state.step;
             boolean end = done == totalSteps();
             if (result != null) {
@@ -221,6 +234,9 @@ public final class Trainer implements AutoCloseable {
                 stopped = stopsEarly(state.waiting);
             }
         }
+        if (stopping && !Files.isDirectory(checkpoints.folder(state.step))) {
+            last = save();
+        }
         return finish(last);
     }
 
@@ -237,7 +253,7 @@ public final class Trainer implements AutoCloseable {
     /** What a step gave. @param norm of the gradients */
     private record StepResult(double loss, long labels, long correct, long tokens, double norm) {}
 
-    /** One optimizer step; null if it was left out because a number was not finite. */
+    /** One optimizer step; null if it was left out because a number was not finite, or cut short by {@link #stop}. */
     private @Nullable StepResult step(double rate) {
         List<int[]> passes = order.passes(state.step);
         List<Batch> batches = passes.stream().map(this::batch).toList();
@@ -246,6 +262,9 @@ public final class Trainer implements AutoCloseable {
         double sum = 0;
         long correct = 0;
         for (int i = 0; i < batches.size(); i++) {
+            if (stopping) {
+                return null;
+            }
             TokenLosses losses = model.gradients(batches.get(i), pass(i, labels));
             sum += losses.sum();
             correct += losses.correct();

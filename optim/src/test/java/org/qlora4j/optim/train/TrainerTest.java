@@ -185,6 +185,33 @@ class TrainerTest {
         };
     }
 
+    /** Asked to stop in the middle of a step, a run ends behind the last whole one, with a checkpoint. */
+    @Test
+    void aRunThatIsAskedToStopGoesOnBitForBit() {
+        Run expected = run(tiny("whole", 9, 2, 2));
+        TinyRun tiny = tiny("asked", 9, 2, 2);
+        Trainer[] trainer = new Trainer[1];
+        TrainingListener stops = new TrainingListener() {
+            @Override
+            public void step(int step, int totalSteps, double loss, double tokensPerSecond, double secondsLeft) {
+                if (step == 4) {
+                    trainer[0].stop();
+                }
+            }
+        };
+        try (Transformer model = TinyModel.load(device);
+                LoraAdapter adapter = LoraAdapter.attach(model, tiny.lora(), 7);
+                Trainer asked = tiny.trainer(adapter, stops)) {
+            trainer[0] = asked;
+            TrainingResult result = asked.run();
+            assertEquals(4, result.steps());
+            assertEquals(folder.resolve("asked/checkpoint-4"), result.lastCheckpoint());
+        }
+        Run resumed = run(tiny, folder.resolve("asked/checkpoint-4"), TrainingListener.NONE);
+        assertArrayEquals(expected.values, resumed.values);
+        assertEquals(logged(expected.result, "loss"), logged(resumed.result, "loss"));
+    }
+
     /** a run that is done, or whose data is another, says so instead of training on. */
     @Test
     void r14AFinishedOrAnotherRunIsNotResumed() {
@@ -291,7 +318,7 @@ class TrainerTest {
             double sum = 0;
             int labels = 0;
             for (Batch.Row row : TinyRun.EVAL_ROWS) {
-                for (float loss : model.losses(new Batch(List.of(row)))) {
+                for (double loss : model.losses(new Batch(List.of(row)))) {
                     sum += loss;
                     labels++;
                 }

@@ -90,7 +90,7 @@ public final class ModelBench {
                 adapter.parameters().zeroGradients();
                 double sum = 0;
                 for (Batch batch : batches) {
-                    for (float l : model.gradients(batch, 1.0 / labels, i)) {
+                    for (double l : model.gradients(batch, 1.0 / labels, i)) {
                         sum += l;
                     }
                 }
