@@ -136,11 +136,16 @@ class InterruptionTest {
             Thread.onSpinWait();
         }
         // 2 is SIGINT
-        assertEquals(0, new ProcessBuilder("kill", "-2", String.valueOf(process.pid())).start().waitFor());
+        assertEquals(
+                0,
+                new ProcessBuilder("kill", "-2", String.valueOf(process.pid()))
+                        .start()
+                        .waitFor());
         assertEquals(128 + 2, finish(process), stderr());
         assertEquals("", stderr());
         String out = Files.readString(folder.resolve("stdout.txt"));
-        Matcher told = Pattern.compile("stopped after step (\\d+) of 1000000; to go on: --resume_from_checkpoint (\\S+)\n$")
+        Matcher told = Pattern.compile(
+                        "stopped after step (\\d+) of 1000000; to go on: --resume_from_checkpoint (\\S+)\n$")
                 .matcher(out);
         assertTrue(told.find(), out);
         assertEquals(output.resolve("checkpoint-" + told.group(1)).toString(), told.group(2));

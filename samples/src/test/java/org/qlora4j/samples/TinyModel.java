@@ -23,8 +23,7 @@ final class TinyModel {
             Files.copy(golden.resolve(file), folder.resolve(file));
         }
         ObjectMapper mapper = new ObjectMapper();
-        ObjectNode tokenizer = (ObjectNode) mapper.readTree(
-                """
+        ObjectNode tokenizer = (ObjectNode) mapper.readTree("""
                 {"version": "1.0", "added_tokens": [],
                  "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
                  "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},

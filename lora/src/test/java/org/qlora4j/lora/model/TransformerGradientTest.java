@@ -99,8 +99,7 @@ class TransformerGradientTest {
         return TensorSpec.of(name, DType.F32, shape);
     }
 
-    private static void linear(
-            List<TensorSpec> tensors, String name, int out, int in, JsonNode bias) {
+    private static void linear(List<TensorSpec> tensors, String name, int out, int in, JsonNode bias) {
         tensors.add(f32(name + ".weight", out, in));
         if (bias.booleanValue()) {
             tensors.add(f32(name + ".bias", out));
@@ -159,11 +158,10 @@ class TransformerGradientTest {
             for (int i = 0; i < at.length; i++) {
                 Tensor t = parameter.value();
                 // five points: an error of step⁴, so that a step large enough for double's digits will do
-                double expected =
-                        (8 * (moved(device, t, at, i, STEP, model) - moved(device, t, at, i, -STEP, model))
-                                        - (moved(device, t, at, i, 2 * STEP, model)
-                                                - moved(device, t, at, i, -2 * STEP, model)))
-                                / (12 * STEP);
+                double expected = (8 * (moved(device, t, at, i, STEP, model) - moved(device, t, at, i, -STEP, model))
+                                - (moved(device, t, at, i, 2 * STEP, model)
+                                        - moved(device, t, at, i, -2 * STEP, model)))
+                        / (12 * STEP);
                 assertEquals(expected, gradients[p][i], TOLERANCE * largest, parameter.name() + " " + i);
             }
             device.upload(parameter.value(), at, 0);
@@ -228,8 +226,7 @@ class TransformerGradientTest {
             float[] before = model.logits(new int[] {1, 2, 3, 4});
             float[] after = model.logits(new int[] {1, 2, 3, 9});
             int earlier = 3 * VOCAB;
-            assertArrayEquals(
-                    Arrays.copyOf(before, earlier), Arrays.copyOf(after, earlier), "causal");
+            assertArrayEquals(Arrays.copyOf(before, earlier), Arrays.copyOf(after, earlier), "causal");
         }
     }
 }

@@ -95,8 +95,7 @@ public final class AtomicFile {
             Path path = target.resolveSibling("." + target.getFileName() + "."
                     + ProcessHandle.current().pid() + "-" + COUNTER.incrementAndGet() + ".tmp");
             try {
-                FileChannel channel =
-                        FileChannel.open(path, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
+                FileChannel channel = FileChannel.open(path, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
                 // for Ctrl-C; after the rename there is nothing of that name
                 path.toFile().deleteOnExit();
                 return new Opened(path, channel);

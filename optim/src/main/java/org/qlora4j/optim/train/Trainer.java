@@ -188,8 +188,8 @@ public final class Trainer implements AutoCloseable {
     }
 
     /**
-     * From any thread: {@link #run} ends after the pass in progress, with a checkpoint of the last whole step. A save in
-     * progress is finished.
+     * From any thread: {@link #run} ends after the pass in progress, with a checkpoint of the last whole step. A save
+     * in progress is finished.
      */
     public void stop() {
         stopping = true;
