@@ -4,12 +4,15 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.qlora4j.optim.train.LogEntry;
 
 /** The numbers of a log, one curve for each. */
 public final class Curves {
-    /** Share of the old value in the smoothed curve, as in ms-swift. */
+    /** Weight of the past in the smoothed curve, as in ms-swift. */
     private static final double SMOOTHING = 0.9;
+
+    private static final Set<String> NOISY = Set.of("train/loss", "train/token_acc", "train/grad_norm");
 
     private Curves() {}
 
@@ -21,13 +24,22 @@ public final class Curves {
      * @param values one for each step
      */
     public record Curve(String tag, double[] steps, double[] values) {
-        /** Exponential moving average, which starts at the first value. */
+        /** Exponential moving average without a bias to the first values, as TensorBoard's. */
         public double[] smoothed() {
-            double[] smooth = values.clone();
-            for (int i = 1; i < smooth.length; i++) {
-                smooth[i] = SMOOTHING * smooth[i - 1] + (1 - SMOOTHING) * values[i];
+            double[] smooth = new double[values.length];
+            double sum = 0;
+            double weights = 0;
+            for (int i = 0; i < smooth.length; i++) {
+                sum = SMOOTHING * sum + values[i];
+                weights = SMOOTHING * weights + 1;
+                smooth[i] = sum / weights;
             }
             return smooth;
+        }
+
+        /** Whether it changes from step to step by chance, so that the average is what tells. */
+        boolean isNoisy() {
+            return NOISY.contains(tag);
         }
     }
 

@@ -6,7 +6,7 @@ import java.util.Arrays;
 import java.util.Locale;
 import org.qlora4j.optim.report.Curves.Curve;
 
-/** Draws one curve in ms-swift's manner: the values pale, their moving average strong over them. */
+/** Draws one curve in ms-swift's manner: where values are noisy, pale ones and their moving average over them. */
 final class LineChart {
     static final int WIDTH = 800;
     static final int HEIGHT = 500;
@@ -78,7 +78,12 @@ final class LineChart {
             c.dot(xs[0], y(curve.values()[0]), SMOOTH);
             return;
         }
-        c.curve(xs, Arrays.stream(curve.values()).map(this::y).toArray(), RAW);
+        double[] ys = Arrays.stream(curve.values()).map(this::y).toArray();
+        if (!curve.isNoisy()) {
+            c.curve(xs, ys, SMOOTH);
+            return;
+        }
+        c.curve(xs, ys, RAW);
         c.curve(xs, Arrays.stream(smooth).map(this::y).toArray(), SMOOTH);
         c.line(WIDTH - RIGHT - 120, TOP + 14, WIDTH - RIGHT - 95, TOP + 14, SMOOTH);
         c.text("smoothed", WIDTH - RIGHT - 88, TOP + 18, -1);
