@@ -7,9 +7,10 @@ import org.jspecify.annotations.Nullable;
 /**
  * The native memory of one host device, in chunks: taken by scopes, given back by them, kept for the next one.
  *
- * <p>The smallest idle chunk that fits is reused, but only if at most a quarter of it stays unused. Otherwise a new one
- * is made, and before that idle chunks, the largest first, go back to the system while more than half of all memory is
- * idle, up to as many bytes as are wanted.
+ * <p>The smallest idle chunk that fits is reused; what is left of it stays idle, and idle neighbours become one again.
+ * So passes of all lengths find room in what the longest one took. Memory comes from the system in regions. Before a new
+ * one is made, regions nobody uses go back, the largest first, as long as more would be held than was ever in use, and an
+ * eighth.
  */
 final class HostPool implements AutoCloseable {
     /** 4 MiB, the size scopes ask for to place small tensors in: norms, row statistics, LoRA's rank-r activations. */
@@ -17,11 +18,41 @@ final class HostPool implements AutoCloseable {
 
     private static final long PAGE = 4096;
 
-    /**
-     * @param bytes size of the segment at {@code address} that lives as long as {@code arena}; no arena in a dry pool
-     */
-    record Chunk(@Nullable Arena arena, long address, long bytes) {
-        void free() {
+    /** What is left of a chunk below this stays with it. */
+    private static final long LEAST_REST = 64 << 10;
+
+    /** A part of a region, or all of it. */
+    static final class Chunk {
+        /** The region's memory; none in a dry pool. */
+        private final @Nullable Arena arena;
+
+        private final long address;
+        private long bytes;
+        /** Neighbours in the region. */
+        private @Nullable Chunk before;
+
+        private @Nullable Chunk after;
+        private boolean idle;
+
+        private Chunk(@Nullable Arena arena, long address, long bytes) {
+            this.arena = arena;
+            this.address = address;
+            this.bytes = bytes;
+        }
+
+        long address() {
+            return address;
+        }
+
+        long bytes() {
+            return bytes;
+        }
+
+        private boolean isRegion() {
+            return before == null && after == null;
+        }
+
+        private void free() {
             if (arena != null) {
                 arena.close();
             }
@@ -34,10 +65,13 @@ final class HostPool implements AutoCloseable {
     /** Chunks no scope uses, ascending by size. */
     private final ArrayList<Chunk> idle = new ArrayList<>();
 
-    private final ArrayList<Chunk> all = new ArrayList<>();
+    /** The first chunk of each region. */
+    private final ArrayList<Chunk> regions = new ArrayList<>();
+
     private long held;
     private long idleBytes;
     private long peak;
+    private long peakInUse;
     private long systemAllocations;
     private long dryAddress = PAGE;
     private boolean open = true;
@@ -60,25 +94,85 @@ final class HostPool implements AutoCloseable {
         }
         long wanted = (bytes + PAGE - 1) / PAGE * PAGE;
         int fit = firstAtLeast(wanted);
-        if (fit < idle.size() && idle.get(fit).bytes - wanted <= idle.get(fit).bytes / 4) {
-            Chunk chunk = idle.remove(fit);
-            idleBytes -= chunk.bytes;
-            return chunk;
+        Chunk chunk;
+        if (fit < idle.size()) {
+            chunk = idle.get(fit);
+            takeFromIdle(fit);
+            split(chunk, wanted);
+        } else {
+            makeRoom(wanted);
+            if (held + wanted > limitBytes) {
+                throw new OutOfDeviceMemoryException(deviceName, bytes, held - idleBytes);
+            }
+            chunk = allocate(wanted);
         }
-        long freed = 0;
-        while (!idle.isEmpty() && (idleBytes > held / 2 && freed < wanted || held + wanted > limitBytes)) {
-            freed += freeLargestIdle();
+        peakInUse = Math.max(peakInUse, held - idleBytes);
+        return chunk;
+    }
+
+    /** The rest becomes an idle chunk behind this one. */
+    private void split(Chunk chunk, long wanted) {
+        long left = chunk.bytes - wanted;
+        if (left < LEAST_REST) {
+            return;
         }
-        if (held + wanted > limitBytes) {
-            throw new OutOfDeviceMemoryException(deviceName, bytes, held);
+        Chunk rest = new Chunk(chunk.arena, chunk.address + wanted, left);
+        chunk.bytes = wanted;
+        rest.before = chunk;
+        rest.after = chunk.after;
+        if (rest.after != null) {
+            rest.after.before = rest;
         }
-        return allocate(wanted);
+        chunk.after = rest;
+        addToIdle(rest);
     }
 
     /** Gives a chunk back for reuse. */
     void give(Chunk chunk) {
+        Chunk whole = chunk;
+        Chunk before = chunk.before;
+        if (before != null && before.idle) {
+            takeFromIdle(idle.indexOf(before));
+            join(before, chunk);
+            whole = before;
+        }
+        Chunk after = whole.after;
+        if (after != null && after.idle) {
+            takeFromIdle(idle.indexOf(after));
+            join(whole, after);
+        }
+        addToIdle(whole);
+    }
+
+    private static void join(Chunk first, Chunk second) {
+        first.bytes += second.bytes;
+        first.after = second.after;
+        if (first.after != null) {
+            first.after.before = first;
+        }
+    }
+
+    private void addToIdle(Chunk chunk) {
+        chunk.idle = true;
         idle.add(firstAtLeast(chunk.bytes), chunk);
         idleBytes += chunk.bytes;
+    }
+
+    private void takeFromIdle(int index) {
+        Chunk chunk = idle.remove(index);
+        chunk.idle = false;
+        idleBytes -= chunk.bytes;
+    }
+
+    /** Gives unused regions back, so that no more is held than a step needs. */
+    private void makeRoom(long wanted) {
+        long inUse = Math.max(peakInUse, held - idleBytes + wanted);
+        long most = Math.min(limitBytes, inUse + inUse / 8);
+        for (int i = idle.size() - 1; i >= 0 && held + wanted > most; i--) {
+            if (idle.get(i).isRegion()) {
+                freeIdle(i);
+            }
+        }
     }
 
     private Chunk allocate(long bytes) {
@@ -86,18 +180,20 @@ final class HostPool implements AutoCloseable {
         try {
             chunk = dry ? withoutMemory(bytes) : fromSystem(bytes);
         } catch (OutOfMemoryError full) {
-            while (!idle.isEmpty()) {
-                freeLargestIdle();
+            for (int i = idle.size() - 1; i >= 0; i--) {
+                if (idle.get(i).isRegion()) {
+                    freeIdle(i);
+                }
             }
             try {
                 chunk = fromSystem(bytes);
             } catch (OutOfMemoryError stillFull) {
-                OutOfDeviceMemoryException e = new OutOfDeviceMemoryException(deviceName, bytes, held);
+                OutOfDeviceMemoryException e = new OutOfDeviceMemoryException(deviceName, bytes, held - idleBytes);
                 e.initCause(stillFull);
                 throw e;
             }
         }
-        all.add(chunk);
+        regions.add(chunk);
         systemAllocations++;
         held += bytes;
         peak = Math.max(peak, held);
@@ -122,20 +218,12 @@ final class HostPool implements AutoCloseable {
         }
     }
 
-    private long freeLargestIdle() {
-        Chunk chunk = idle.remove(idle.size() - 1);
-        // by identity: records compare by content
-        for (int i = 0; i < all.size(); i++) {
-            if (all.get(i) == chunk) {
-                all.set(i, all.get(all.size() - 1));
-                all.remove(all.size() - 1);
-                break;
-            }
-        }
-        chunk.free();
-        idleBytes -= chunk.bytes;
-        held -= chunk.bytes;
-        return chunk.bytes;
+    private void freeIdle(int index) {
+        Chunk region = idle.get(index);
+        takeFromIdle(index);
+        regions.remove(region);
+        region.free();
+        held -= region.bytes;
     }
 
     /** Index of the smallest idle chunk with at least {@code bytes} bytes, or the count of idle chunks. */
@@ -181,10 +269,8 @@ final class HostPool implements AutoCloseable {
     @Override
     public void close() {
         open = false;
-        for (Chunk chunk : all) {
-            chunk.free();
-        }
-        all.clear();
+        regions.forEach(Chunk::free);
+        regions.clear();
         idle.clear();
         held = 0;
         idleBytes = 0;

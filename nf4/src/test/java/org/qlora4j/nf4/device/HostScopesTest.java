@@ -83,17 +83,51 @@ class HostScopesTest {
     }
 
     @Test
-    void aChunkIsReusedUpToAQuarterOfWaste() {
+    void whatIsLeftOfAChunkIsUsedAndJoinedAgain() {
         try (HostScopes scopes = new HostScopes("test", DType.F32)) {
             long first = addressOf(scopes, 8);
-            assertEquals(first, addressOf(scopes, 8));
-            assertEquals(first, addressOf(scopes, 6), "a quarter unused");
-            assertEquals(8 * MIB, scopes.bytesHeld());
-            try (Scope hold = scopes.newScope()) {
-                hold.newTensor(DType.U8, 5, (int) MIB);
-                assertEquals(5 * MIB, scopes.bytesHeld(), "8 MiB would waste 3; all was idle, so it went back");
-            }
+            assertEquals(first, addressOf(scopes, 6));
+            Scope low = scopes.newScope();
+            Scope high = scopes.newScope();
+            assertEquals(first, low.newTensor(DType.U8, 5, (int) MIB).address());
+            assertEquals(first + 5 * MIB, high.newTensor(DType.U8, 3, (int) MIB).address(), "the rest");
+            assertEquals(0, scopes.bytesIdle());
+            low.close();
+            high.close();
+            assertEquals(first, addressOf(scopes, 8), "one again");
+            high = scopes.newScope();
+            assertEquals(first, high.newTensor(DType.U8, 1, (int) MIB).address());
+            assertEquals(7 * MIB, scopes.bytesIdle());
+            high.close();
             assertEquals(8 * MIB, scopes.peakBytes());
+            assertEquals(1, scopes.systemAllocations());
+        }
+    }
+
+    @Test
+    void passesOfAllLengthsFitIntoTheLongestOnesMemory() {
+        try (HostScopes scopes = new HostScopes("test", DType.F32)) {
+            java.util.SplittableRandom random = new java.util.SplittableRandom(3);
+            layers(scopes, 1000);
+            long longest = scopes.peakBytes();
+            for (int i = 0; i < 200; i++) {
+                layers(scopes, 50 + random.nextInt(950));
+            }
+            assertTrue(scopes.peakBytes() <= longest * 9 / 8, scopes.peakBytes() + " for " + longest);
+            assertTrue(scopes.systemAllocations() < 60, scopes.systemAllocations() + " allocations");
+        }
+    }
+
+    private static void layers(HostScopes scopes, int tokens) {
+        try (Scope step = scopes.newScope()) {
+            for (int layer = 0; layer < 10; layer++) {
+                step.newTensor(tokens, 576);
+                try (Scope work = scopes.newScope()) {
+                    for (int width : new int[] {576, 192, 192, 576, 1536, 1536, 1536}) {
+                        work.newTensor(tokens, width);
+                    }
+                }
+            }
         }
     }
 
