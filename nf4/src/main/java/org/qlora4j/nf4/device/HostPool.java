@@ -8,9 +8,9 @@ import org.jspecify.annotations.Nullable;
  * The native memory of one host device, in chunks: taken by scopes, given back by them, kept for the next one.
  *
  * <p>The smallest idle chunk that fits is reused; what is left of it stays idle, and idle neighbours become one again.
- * So passes of all lengths find room in what the longest one took. Memory comes from the system in regions. Before a new
- * one is made, regions nobody uses go back, the largest first, as long as more would be held than was ever in use, and an
- * eighth.
+ * So passes of all lengths find room in what the longest one took. Memory comes from the system in regions. Before a
+ * new one is made, regions nobody uses go back, the largest first, as long as more would be held than was ever in use,
+ * and an eighth.
  */
 final class HostPool implements AutoCloseable {
     /** 4 MiB, the size scopes ask for to place small tensors in: norms, row statistics, LoRA's rank-r activations. */
