@@ -32,7 +32,8 @@ final class Datasets {
 
     Datasets(Arguments a) {
         this.a = a;
-        this.files = new DatasetFiles(Path.of(System.getProperty("qlora4j.root", "."), "samples", "data"));
+        this.files = new DatasetFiles(
+                Path.of(System.getProperty("qlora4j.root", "."), "samples", "data"), Hubs.of(a), System.out::println);
         this.broken = new BrokenRows(a.bool("strict"));
     }
 

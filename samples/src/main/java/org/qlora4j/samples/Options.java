@@ -26,7 +26,11 @@ final class Options {
     static final Group MODEL = new Group(
             "Model",
             List.of(
-                    text("model", "", "Hugging Face folder, .gguf file, or " + Session.DEMO_MODEL),
+                    text(
+                            "model",
+                            "",
+                            "Hugging Face folder, .gguf file, id like Qwen/Qwen3-0.6B, or " + Session.DEMO_MODEL),
+                    bool("use_hf", "false", "download from Hugging Face instead of ModelScope; or USE_HF=1"),
                     text("torch_dtype", "", "what weights are kept in if not quantized: float32, bfloat16, float16"),
                     text("adapters", "", "folder of a PEFT adapter; sft starts from its weights"),
                     text("quant_method", "", "bnb quantizes the base; without it, it stays as it is (plain LoRA)"),

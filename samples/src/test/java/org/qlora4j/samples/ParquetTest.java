@@ -22,6 +22,7 @@ import org.qlora4j.lora.data.DatasetReader;
 import org.qlora4j.lora.data.DatasetSpec;
 import org.qlora4j.lora.data.ExampleEncoder;
 import org.qlora4j.lora.data.LossScale;
+import org.qlora4j.lora.hub.HubClient;
 import org.qlora4j.lora.text.ChatTemplate;
 import org.qlora4j.lora.text.ChatText;
 
@@ -31,6 +32,8 @@ import org.qlora4j.lora.text.ChatText;
  */
 class ParquetTest {
     private static final String TEMPLATE = "{% for m in messages %}{{ '[' + m.role + ']' + m.content }}{% endfor %}";
+
+    private static final HubClient HUB = Hubs.of(Arguments.parse(Command.EVAL, List.of("--use_hf", "true")));
 
     @TempDir
     Path folder;
@@ -42,7 +45,8 @@ class ParquetTest {
         try (ChatText text = ChatText.load(folder)) {
             ExampleEncoder encoder =
                     new ExampleEncoder(text, new ChatTemplate(TEMPLATE, "", ""), null, LossScale.DEFAULT, 640);
-            DatasetReader reader = new DatasetReader(new DatasetFiles(folder), encoder, columns, null, null, broken);
+            DatasetReader reader =
+                    new DatasetReader(new DatasetFiles(folder, HUB, line -> {}), encoder, columns, null, null, broken);
             return reader.read(DatasetSpec.of(file), false, 0, 0).train().stream()
                     .map(row -> text.tokenizer().decode(row.ids()))
                     .toList();

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
@@ -47,7 +48,12 @@ class DatasetReaderTest {
 
     private DatasetReader reader(BrokenRows broken) {
         return new DatasetReader(
-                new DatasetFiles(folder), TinyModel.encoder(text, LossScale.DEFAULT), Map.of(), null, null, broken);
+                new DatasetFiles(folder, TinyModel.offline(folder), line -> {}),
+                TinyModel.encoder(text, LossScale.DEFAULT),
+                Map.of(),
+                null,
+                null,
+                broken);
     }
 
     private DatasetReader.Rows read(String entry, boolean shuffle, double ratio) {
@@ -132,6 +138,24 @@ class DatasetReaderTest {
                 assertThrows(IllegalArgumentException.class, () -> read(empty.toString(), false, 0));
         assertTrue(e.getMessage().contains("holds no row"), e.getMessage());
         assertThrows(IllegalArgumentException.class, () -> read(folder.resolve("nothing") + "#3", false, 0));
+    }
+
+    @Test
+    void idsOfTheJourneyFallBackToTheSamplesAndSaySo() throws IOException {
+        Path sample = folder.resolve("alpaca-zh.jsonl");
+        Files.copy(data, sample);
+        List<String> said = new ArrayList<>();
+        DatasetFiles files = new DatasetFiles(folder, TinyModel.offline(folder), said::add);
+        assertEquals(List.of(sample), files.find(DatasetSpec.parse("alpaca-zh#500")));
+        assertEquals(List.of(), said);
+        DatasetSpec id = DatasetSpec.parse("AI-ModelScope/alpaca-gpt4-data-zh#500");
+        assertEquals(List.of(sample), files.find(id));
+        assertEquals(List.of(sample), files.find(id));
+        assertEquals(1, said.size(), said.toString());
+        assertTrue(said.getFirst().endsWith("Rows of " + sample + " stand for it"), said.toString());
+        IllegalArgumentException e =
+                assertThrows(IllegalArgumentException.class, () -> files.find(DatasetSpec.parse("a/b")));
+        assertTrue(e.getMessage().contains("a/b is in no cache"), e.getMessage());
     }
 
     @Test

@@ -6,6 +6,11 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Map;
+import org.qlora4j.lora.hub.Hub;
+import org.qlora4j.lora.hub.HubClient;
+import org.qlora4j.lora.hub.HubProgress;
+import org.qlora4j.lora.hub.HubSettings;
 import org.qlora4j.lora.text.ChatText;
 
 /** A small real tokenizer with a template in the manner of Llama 3. Its padding token is the one that ends a turn. */
@@ -43,10 +48,21 @@ final class TinyModel {
     }
 
     static RowParser parser() {
-        return new RowParser(java.util.Map.of(), null, null);
+        return new RowParser(Map.of(), null, null);
     }
 
     static ExampleEncoder encoder(ChatText text, LossScale scale) {
         return new ExampleEncoder(text, text.chatTemplate(), null, scale, VOCABULARY);
+    }
+
+    /** A hub that has nothing and downloads nothing. */
+    static HubClient offline(Path home) {
+        return new HubClient(new HubSettings(Map.of("HF_HUB_OFFLINE", "1"), home), Hub.MODELSCOPE, new HubProgress() {
+            @Override
+            public void say(String line) {}
+
+            @Override
+            public void bytes(String what, long done, long all) {}
+        });
     }
 }
