@@ -16,12 +16,6 @@ import org.qlora4j.samples.DemonstrationTest.Output;
 
 /** {@code qlora estimate}: the facts about Qwen3-14B that common claims get wrong, and what it says to a user. */
 class EstimateTest {
-    /** Qwen3-14B's sizes; what else its family has does not matter here. */
-    private static final String SIZES_OF_QWEN3_14B = """
-            {"model_type": "llama", "hidden_size": 5120, "intermediate_size": 17408, "num_hidden_layers": 40,
-             "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
-             "tie_word_embeddings": false, "max_position_embeddings": 40960, "torch_dtype": "bfloat16"}""";
-
     @TempDir
     Path folder;
 
@@ -33,9 +27,7 @@ class EstimateTest {
 
     @Test
     void factsAboutQwen3_14B() throws IOException {
-        Path config = folder.resolve("config.json");
-        Files.writeString(config, SIZES_OF_QWEN3_14B);
-        JsonNode e = json("estimate", "--model", folder.toString(), "--max_memory", "1TB", "--json", "true");
+        JsonNode e = json("estimate", "--model", "Qwen3-14B", "--max_memory", "1TB", "--json", "true");
         assertEquals(4.127, e.path("bits_per_quantized_weight").doubleValue(), 0.0005);
         assertEquals(32_112_640, e.path("parameters").path("lora").longValue());
         assertEquals(13.212e9, e.path("parameters").path("quantized").doubleValue(), 0.001e9);
@@ -63,13 +55,23 @@ class EstimateTest {
 
     @Test
     void theRuleOfThumbStandsBesideIt() throws IOException {
-        Path config = folder.resolve("config.json");
-        Files.writeString(config, SIZES_OF_QWEN3_14B);
-        String out = qlora("estimate", "--model", config.toString(), "--max_memory", "1TB")
+        String out = qlora("estimate", "--model", "Qwen/Qwen3-14B", "--max_memory", "1TB")
                 .out();
         assertTrue(out.contains("7.08 GB weights + 5-7 GB + 1.5 GB + 1-2 GB = 13.58-16.08 GB"), out);
         assertTrue(out.contains("takes 4.127 bits, not 4.05"), out);
         assertTrue(out.contains("the base is 9.93 GB, not 7.08"), out);
+    }
+
+    @Test
+    void aConfigAloneIsEnough() throws IOException {
+        Files.writeString(folder.resolve("config.json"), """
+                {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+                 "num_attention_heads": 4, "vocab_size": 1000, "torch_dtype": "bfloat16"}""");
+        for (Path model : new Path[] {folder, folder.resolve("config.json")}) {
+            JsonNode e = json("estimate", "--model", model.toString(), "--max_memory", "1TB", "--json", "true");
+            assertEquals(2 * (4 * 64 * 64 + 3 * 64 * 128), e.path("parameters").path("quantized").intValue());
+            assertEquals(2 * 2 * 1000 * 64, e.path("items").path("embeddings_and_head").intValue());
+        }
     }
 
     @Test
