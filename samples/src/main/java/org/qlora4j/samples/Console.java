@@ -1,7 +1,10 @@
 package org.qlora4j.samples;
 
+import java.math.BigDecimal;
+import java.math.MathContext;
 import java.nio.file.Path;
 import java.util.Locale;
+import java.util.stream.Collectors;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.optim.train.LogEntry;
 import org.qlora4j.optim.train.TrainingListener;
@@ -34,7 +37,16 @@ final class Console implements TrainingListener {
     public void logged(LogEntry entry) {
         Progress.line("");
         System.out.print("\r");
-        System.out.println(entry.values());
+        System.out.println(entry.values().entrySet().stream()
+                .map(e -> e.getKey() + "=" + shortened(e.getValue()))
+                .collect(Collectors.joining(", ", "{", "}")));
+    }
+
+    /** Six digits tell a person enough; logging.jsonl has all of them. */
+    private static String shortened(Object value) {
+        return value instanceof Double d && Double.isFinite(d)
+                ? new BigDecimal(d).round(new MathContext(6)).stripTrailingZeros().toString()
+                : String.valueOf(value);
     }
 
     @Override

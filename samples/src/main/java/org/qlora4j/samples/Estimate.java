@@ -7,6 +7,7 @@ import java.nio.file.Path;
 import java.util.Comparator;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.ModelConfig;
 import org.qlora4j.lora.model.ModelFamily;
@@ -77,16 +78,18 @@ final class Estimate {
     }
 
     /** A run with its real rows; refused if it does not fit. */
-    static MemoryEstimate before(Arguments a, Session session, Trainer trainer, TrainingData data) {
+    static MemoryEstimate before(
+            Arguments a, Session session, LoraConfig lora, Trainer trainer, TrainingData data) {
         List<Batch> evaluation = data.validation().isEmpty()
                 ? List.of()
                 : List.of(longest(data.validation(), a.integer("per_device_eval_batch_size")));
         MemorySettings settings = settings(
                 a,
                 session.model().config(),
-                Session.quantization(a, null),
-                trainer.firstPasses(SAMPLED_PASSES),
-                evaluation);
+                Session.quantization(a, Session.adapterPath(a)),
+                        trainer.firstPasses(SAMPLED_PASSES),
+                        evaluation)
+                .withLora(lora);
         MemoryEstimate estimate = MemoryEstimate.of(settings);
         System.out.println("memory this run will need:");
         MemoryReport.print(estimate, System.out);
@@ -106,7 +109,7 @@ final class Estimate {
         MemorySettings settings = settings(
                 a,
                 config(model.toString()),
-                Session.quantization(a, null),
+                Session.quantization(a, Session.adapterPath(a)),
                 List.of(MemorySettings.fullBatch(1, 16)),
                 List.of());
         MemoryReport.requireRoom(settings, MemoryEstimate.of(settings), a.text("max_memory"), 0);
@@ -136,7 +139,7 @@ final class Estimate {
         if (a.has("quant_bits") && a.integer("quant_bits") == 16) {
             return null;
         }
-        Quantization asked = Session.quantization(a, null);
+        Quantization asked = Session.quantization(a, Session.adapterPath(a));
         return asked == null ? Quantization.NF4_DOUBLE : asked;
     }
 

@@ -50,7 +50,7 @@ final class Session implements AutoCloseable {
     @SuppressWarnings("MustBeClosedChecker") // closed with the session
     static Session open(Arguments a, double dropout, UnaryOperator<Device> wrapper) {
         useNatives(a);
-        Path adapterPath = a.has("adapters") ? Path.of(a.text("adapters")) : null;
+        Path adapterPath = adapterPath(a);
         LoraConfig adapterConfig = adapterPath == null ? null : AdapterFiles.readConfig(adapterPath);
         Path path = modelPath(a, adapterPath);
         Quantization quantization = quantization(a, adapterPath);
@@ -88,6 +88,10 @@ final class Session implements AutoCloseable {
         }
         NativePackages.ensure(NativePackage.BITSANDBYTES, System.out::println);
         NativePackages.ensure(NativePackage.ONEDNN, System.out::println);
+    }
+
+    static @Nullable Path adapterPath(Arguments a) {
+        return a.has("adapters") ? Path.of(a.text("adapters")) : null;
     }
 
     static Path modelPath(Arguments a, @Nullable Path adapter) {

@@ -39,7 +39,7 @@ final class Sft {
         TrainingData.Plan plan = TrainingData.Plan.of(a);
         LoraConfig lora = lora(a);
         TrainingConfig config = TrainingOptions.config(a);
-        Estimate.requireRoomForModel(a, Session.modelPath(a, null));
+        Estimate.requireRoomForModel(a, Session.modelPath(a, Session.adapterPath(a)));
         try (Session session = Session.open(a, lora.loraDropout())) {
             List<String> questions = a.list("ask");
             List<String> before = ask(session, questions, "before training");
@@ -80,7 +80,7 @@ final class Sft {
                         base,
                         session.text()::save,
                         TrainingListener.all(List.of(new Console(device), tensorBoard)))) {
-            MemoryEstimate estimate = Estimate.before(a, session, trainer, data);
+            MemoryEstimate estimate = Estimate.before(a, session, adapter.config(), trainer, data);
             if (a.has("resume_from_checkpoint")) {
                 Path checkpoint = Path.of(a.text("resume_from_checkpoint"));
                 if (a.bool("resume_only_model")) {

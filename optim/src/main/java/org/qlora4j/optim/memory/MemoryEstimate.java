@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.qlora4j.lora.adapter.LoraAdapter;
+import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.model.Linear;
 import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.Transformer;
@@ -51,7 +52,12 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
         try (DryDevice device = Devices.dryCpu(run.threads(), run.computeType());
                 Transformer model = ModelLoader.withoutWeights(run.model(), device, options)) {
             long loaded = inScopes(device);
-            try (LoraAdapter adapter = LoraAdapter.attach(model, run.lora(), 0)) {
+            // start values do not change sizes, and some are computed from weights that are not there
+            LoraConfig lora = run.lora()
+                    .toBuilder()
+                    .initWeights(LoraConfig.InitWeights.TRUE)
+                    .build();
+            try (LoraAdapter adapter = LoraAdapter.attach(model, lora, 0)) {
                 long attached = inScopes(device);
                 try (Optimizer optimizer = new Optimizer(device, adapter.parameters(), run.optimizer(), Path.of(""))) {
                     optimizer.step(0);
