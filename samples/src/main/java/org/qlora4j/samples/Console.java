@@ -45,7 +45,10 @@ final class Console implements TrainingListener {
     /** Six digits tell a person enough; logging.jsonl has all of them. */
     private static String shortened(Object value) {
         return value instanceof Double d && Double.isFinite(d)
-                ? new BigDecimal(d).round(new MathContext(6)).stripTrailingZeros().toString()
+                ? new BigDecimal(d)
+                        .round(new MathContext(6))
+                        .stripTrailingZeros()
+                        .toString()
                 : String.valueOf(value);
     }
 

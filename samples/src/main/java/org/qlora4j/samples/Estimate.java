@@ -78,15 +78,14 @@ final class Estimate {
     }
 
     /** A run with its real rows; refused if it does not fit. */
-    static MemoryEstimate before(
-            Arguments a, Session session, LoraConfig lora, Trainer trainer, TrainingData data) {
+    static MemoryEstimate before(Arguments a, Session session, LoraConfig lora, Trainer trainer, TrainingData data) {
         List<Batch> evaluation = data.validation().isEmpty()
                 ? List.of()
                 : List.of(longest(data.validation(), a.integer("per_device_eval_batch_size")));
         MemorySettings settings = settings(
-                a,
-                session.model().config(),
-                Session.quantization(a, Session.adapterPath(a)),
+                        a,
+                        session.model().config(),
+                        Session.quantization(a, Session.adapterPath(a)),
                         trainer.firstPasses(SAMPLED_PASSES),
                         evaluation)
                 .withLora(lora);

@@ -69,8 +69,12 @@ class EstimateTest {
                  "num_attention_heads": 4, "vocab_size": 1000, "torch_dtype": "bfloat16"}""");
         for (Path model : new Path[] {folder, folder.resolve("config.json")}) {
             JsonNode e = json("estimate", "--model", model.toString(), "--max_memory", "1TB", "--json", "true");
-            assertEquals(2 * (4 * 64 * 64 + 3 * 64 * 128), e.path("parameters").path("quantized").intValue());
-            assertEquals(2 * 2 * 1000 * 64, e.path("items").path("embeddings_and_head").intValue());
+            assertEquals(
+                    2 * (4 * 64 * 64 + 3 * 64 * 128),
+                    e.path("parameters").path("quantized").intValue());
+            assertEquals(
+                    2 * 2 * 1000 * 64,
+                    e.path("items").path("embeddings_and_head").intValue());
         }
     }
 

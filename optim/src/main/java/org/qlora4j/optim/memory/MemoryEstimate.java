@@ -53,8 +53,7 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
                 Transformer model = ModelLoader.withoutWeights(run.model(), device, options)) {
             long loaded = inScopes(device);
             // start values do not change sizes, and some are computed from weights that are not there
-            LoraConfig lora = run.lora()
-                    .toBuilder()
+            LoraConfig lora = run.lora().toBuilder()
                     .initWeights(LoraConfig.InitWeights.TRUE)
                     .build();
             try (LoraAdapter adapter = LoraAdapter.attach(model, lora, 0)) {
