@@ -10,6 +10,7 @@ import java.nio.file.Path;
 import java.time.LocalDateTime;
 import java.time.format.DateTimeFormatter;
 import java.util.List;
+import java.util.Objects;
 import org.qlora4j.lora.generate.Ending;
 import org.qlora4j.lora.generate.Generator;
 import org.qlora4j.lora.generate.Prompt;
@@ -31,7 +32,7 @@ final class BatchAnswers {
                 wanted.read(session.text(), session.model().config().vocabSize());
         Path file = a.has("result_path")
                 ? Path.of(a.text("result_path"))
-                : Path.of(a.has("adapters") ? a.text("adapters") : "output")
+                : Objects.requireNonNullElse(Session.adapterPath(a), Path.of("output"))
                         .resolve("infer_result")
                         .resolve(LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss")) + ".jsonl");
         try {

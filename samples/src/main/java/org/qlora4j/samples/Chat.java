@@ -12,24 +12,34 @@ import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.text.Message;
 
-/** A conversation at the terminal, with ms-swift's words: exit, quit, clear, reset-system, multi-line. */
+/** A conversation at the terminal, with ms-swift's words: exit, quit, clear, reset-system, multi-line; and adapter NAME. */
 final class Chat {
     private static final String END_OF_LINES = "#";
 
     private final Function<List<Message>, String> answer;
+    private final Adapters adapters;
     private final List<Message> messages = new ArrayList<>();
     private String system;
     private boolean multiLine;
 
-    /** @param answer shows and returns the model's answer @param system its message; empty for none */
-    Chat(Function<List<Message>, String> answer, String system) {
+    /**
+     * @param answer shows and returns the model's answer
+     * @param system its message; empty for none
+     * @param adapters to change between, by {@code adapter NAME}
+     */
+    Chat(Function<List<Message>, String> answer, String system, Adapters adapters) {
         this.answer = answer;
+        this.adapters = adapters;
         this.system = system;
     }
 
     void run(InputStream input) {
         System.out.println("type a message; 'clear' forgets the conversation, 'reset-system' asks for another system"
                 + " message, 'multi-line' takes lines up to one with " + END_OF_LINES + ", 'exit' or 'quit' ends");
+        if (!adapters.names().isEmpty()) {
+            System.out.println("'adapter NAME' changes the adapter: " + String.join(", ", adapters.names()) + ", "
+                    + Adapters.NONE);
+        }
         BufferedReader in = new BufferedReader(new InputStreamReader(input, StandardCharsets.UTF_8));
         try {
             clear();
@@ -51,6 +61,10 @@ final class Chat {
                         clear();
                     }
                     default -> {
+                        if (!adapters.names().isEmpty() && text.startsWith("adapter ")) {
+                            change(text.substring("adapter ".length()).strip());
+                            continue;
+                        }
                         messages.add(Message.user(text));
                         messages.add(Message.assistant(answer.apply(messages)));
                     }
@@ -58,6 +72,15 @@ final class Chat {
             }
         } catch (IOException e) {
             throw new UncheckedIOException("cannot read standard input: " + e, e);
+        }
+    }
+
+    private void change(String name) {
+        try {
+            adapters.use(name);
+            System.out.println("adapter " + name);
+        } catch (UserException e) {
+            System.out.println(e.getMessage());
         }
     }
 

@@ -68,7 +68,8 @@ final class Estimate {
                 config,
                 a.has("torch_dtype") ? DType.ofTorchName(a.text("torch_dtype")) : config.dtype(),
                 quantization,
-                Sft.lora(a),
+                Session.int8(a, Session.adapterPath(a)),
+                LoraOptions.config(a),
                 TrainingOptions.optimizer(a),
                 a.bool("gradient_checkpointing"),
                 passes,
@@ -133,13 +134,11 @@ final class Estimate {
         }
     }
 
-    /** QLoRA's unless the options say otherwise; {@code quant_bits 16} for a base that is not quantized. */
+    /** QLoRA's unless the options say otherwise; {@code quant_bits 0} for a base that is not quantized. */
     private static @Nullable Quantization quantization(Arguments a) {
-        if (a.has("quant_bits") && a.integer("quant_bits") == 16) {
-            return null;
-        }
-        Quantization asked = Session.quantization(a, Session.adapterPath(a));
-        return asked == null ? Quantization.NF4_DOUBLE : asked;
+        return a.has("quant_bits") || a.has("quant_method") || a.has("adapters")
+                ? Session.quantization(a, Session.adapterPath(a))
+                : Quantization.NF4_DOUBLE;
     }
 
     private static ObjectNode json(String model, MemoryEstimate estimate) {

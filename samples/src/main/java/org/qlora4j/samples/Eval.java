@@ -38,6 +38,7 @@ final class Eval {
         boolean generate = a.bool("predict_with_generate");
         EvaluationRows wanted = new EvaluationRows(a);
         try (Session session = Session.open(a, 0)) {
+            session.requireOneAdapter();
             List<Batch.Row> rows =
                     wanted.read(session.text(), session.model().config().vocabSize());
             Generator generator = generate ? new Generator(session.model(), session.text()) : null;

@@ -30,12 +30,13 @@ final class EvaluationRows {
     }
 
     private static Arguments trainingArguments(Arguments a) {
-        if (!a.has("adapters")) {
+        Path adapter = Session.adapterPath(a);
+        if (adapter == null) {
             throw new UserException("--load_data_args needs --adapters: a checkpoint of the run whose rows are meant");
         }
-        Arguments run = Session.trainingArguments(Path.of(a.text("adapters")));
+        Arguments run = Session.trainingArguments(adapter);
         if (run == null) {
-            throw new UserException("--load_data_args: there is no args.json beside or above " + a.text("adapters"));
+            throw new UserException("--load_data_args: there is no args.json beside or above " + adapter);
         }
         return run;
     }

@@ -15,7 +15,7 @@ final class Export {
         if (!a.bool("merge_lora") || !a.has("adapters")) {
             throw new UserException("export needs --merge_lora true and --adapters DIR");
         }
-        Path adapters = Path.of(a.text("adapters")).toAbsolutePath();
+        Path adapters = Adapters.folders(a).values().iterator().next().toAbsolutePath();
         Path output = a.has("output_dir")
                 ? Path.of(a.text("output_dir"))
                 : adapters.resolveSibling(adapters.getFileName() + "-merged");

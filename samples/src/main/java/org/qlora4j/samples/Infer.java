@@ -17,6 +17,9 @@ final class Infer {
         EvaluationRows rows = a.has("val_dataset") || a.bool("load_data_args") ? new EvaluationRows(a) : null;
         try (Session session = Session.open(a, 0)) {
             Generator generator = new Generator(session.model(), session.text());
+            if (rows != null || a.has("prompt")) {
+                session.requireOneAdapter();
+            }
             if (rows != null) {
                 BatchAnswers.write(a, rows, session, generator, sampling, ending);
                 return 0;
@@ -31,7 +34,10 @@ final class Infer {
                 answer(generator, messages, sampling, ending, stream);
                 return 0;
             }
-            new Chat(messages -> answer(generator, messages, sampling, ending, stream), a.text("system"))
+            new Chat(
+                            messages -> answer(generator, messages, sampling, ending, stream),
+                            a.text("system"),
+                            session.adapters())
                     .run(System.in);
         }
         return 0;

@@ -3,13 +3,13 @@ package org.qlora4j.samples;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Set;
 import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
-import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.hub.HubId;
 import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.ModelSource;
@@ -30,14 +30,14 @@ final class Session implements AutoCloseable {
     private final Path modelPath;
     private final Transformer model;
     private final ChatText text;
-    private final @Nullable LoraAdapter adapter;
+    private final Adapters adapters;
 
-    private Session(Device device, Path modelPath, Transformer model, ChatText text, @Nullable LoraAdapter adapter) {
+    private Session(Device device, Path modelPath, Transformer model, ChatText text, Adapters adapters) {
         this.device = device;
         this.modelPath = modelPath;
         this.model = model;
         this.text = text;
-        this.adapter = adapter;
+        this.adapters = adapters;
     }
 
     /** @param dropout of a loaded adapter; 0 for inference */
@@ -51,9 +51,13 @@ final class Session implements AutoCloseable {
     static Session open(Arguments a, double dropout, UnaryOperator<Device> wrapper) {
         useNatives(a);
         Path adapterPath = adapterPath(a);
-        LoraConfig adapterConfig = adapterPath == null ? null : AdapterFiles.readConfig(adapterPath);
+        for (Path folder : Adapters.folders(a).values()) {
+            // a mistake shows before the model is loaded
+            AdapterFiles.readConfig(folder);
+        }
         Path path = modelPath(a, adapterPath);
         Quantization quantization = quantization(a, adapterPath);
+        ModelLoader.Int8 int8 = int8(a, adapterPath);
         DType computeType = DType.ofTorchName(a.text("bnb_4bit_compute_dtype"));
         Device device = wrapper.apply(Devices.open(a.text("device"), a.integer("threads"), computeType));
         try {
@@ -62,14 +66,11 @@ final class Session implements AutoCloseable {
                 System.out.println("bnb_4bit_compute_dtype " + computeType.torchName() + ": this device computes in "
                         + device.computeType().torchName());
             }
-            Transformer model = load(a, device, path, quantization);
+            Transformer model = load(a, device, path, quantization, int8);
             Path textPath = adapterPath != null && ChatText.isIn(adapterPath) ? adapterPath : path;
             ChatText text = ChatText.load(textPath);
-            LoraAdapter adapter = null;
-            if (adapterPath != null && adapterConfig != null) {
-                adapter = AdapterFiles.load(model, adapterConfig.withDropout(dropout), adapterPath);
-            }
-            return new Session(device, path, model, text, adapter);
+            Adapters adapters = Adapters.load(a, model, dropout);
+            return new Session(device, path, model, text, adapters);
         } catch (RuntimeException | Error e) {
             device.close();
             throw e;
@@ -91,7 +92,7 @@ final class Session implements AutoCloseable {
     }
 
     static @Nullable Path adapterPath(Arguments a) {
-        return a.has("adapters") ? Path.of(a.text("adapters")) : null;
+        return Adapters.folders(a).values().stream().findFirst().orElse(null);
     }
 
     static Path modelPath(Arguments a, @Nullable Path adapter) {
@@ -107,20 +108,41 @@ final class Session implements AutoCloseable {
         return !Files.exists(path) && HubId.isId(name) ? Hubs.of(a).model(HubId.parse(name)) : path;
     }
 
-    static @Nullable Quantization quantization(Arguments a, @Nullable Path adapter) {
-        Arguments from = a;
-        if (!a.has("quant_method") && adapter != null) {
-            Arguments trained = trainingArguments(adapter);
-            from = trained == null ? a : trained;
-        }
+    /** Those of the run that made an adapter, unless some are given. */
+    private static Arguments quantizationArguments(Arguments a, @Nullable Path adapter) {
+        boolean given = a.has("quant_method") || a.has("quant_bits") || a.has("quantize_embeddings");
+        Arguments trained = given || adapter == null ? null : trainingArguments(adapter);
+        return trained == null ? a : trained;
+    }
+
+    private static int quantBits(Arguments from) {
         if (!from.has("quant_method") && !from.has("quant_bits")) {
-            return null;
+            return 0;
         }
         String method = from.has("quant_method") ? from.text("quant_method") : "bnb";
         int bits = from.has("quant_bits") ? from.integer("quant_bits") : 4;
-        if (!method.equals("bnb") || bits != 4) {
+        if (!method.equals("bnb") || !Set.of(0, 4, 8, 16).contains(bits)) {
             throw new UserException("quant_method " + method + " with quant_bits " + bits
-                    + " is not supported; supported: bnb with 4 bits");
+                    + " is not supported; supported: bnb with 4 or 8 bits, 0 or 16 for none");
+        }
+        return bits == 16 ? 0 : bits;
+    }
+
+    /** What is kept in 8 bits. @param adapter whose training run is asked if no option is given; may be null */
+    static ModelLoader.Int8 int8(Arguments a, @Nullable Path adapter) {
+        Arguments from = quantizationArguments(a, adapter);
+        int bits = from.integer("quantize_embeddings");
+        if (bits != 0 && bits != 8) {
+            throw new UserException("quantize_embeddings must be 8 or 0, got " + bits);
+        }
+        return new ModelLoader.Int8(quantBits(from) == 8, bits == 8);
+    }
+
+    /** What is quantized to 4 bits, and how. @param adapter as for {@link #int8} */
+    static @Nullable Quantization quantization(Arguments a, @Nullable Path adapter) {
+        Arguments from = quantizationArguments(a, adapter);
+        if (quantBits(from) != 4) {
+            return null;
         }
         return new Quantization(
                 QuantType.ofBnbName(from.text("bnb_4bit_quant_type")), 64, from.bool("bnb_4bit_use_double_quant"));
@@ -140,14 +162,15 @@ final class Session implements AutoCloseable {
         return null;
     }
 
-    private static Transformer load(Arguments a, Device device, Path path, @Nullable Quantization quantization) {
+    private static Transformer load(
+            Arguments a, Device device, Path path, @Nullable Quantization quantization, ModelLoader.Int8 int8) {
         try (ModelSource source = ModelSource.open(path)) {
             DType dtype = a.has("torch_dtype")
                     ? DType.ofTorchName(a.text("torch_dtype"))
                     : source.config().dtype();
             int threads = a.integer("threads");
             ModelLoader.Options options = new ModelLoader.Options(
-                    dtype, quantization, threads == 0 ? Runtime.getRuntime().availableProcessors() : threads);
+                    dtype, quantization, threads == 0 ? Runtime.getRuntime().availableProcessors() : threads, int8);
             long start = System.nanoTime();
             Transformer model = ModelLoader.load(
                     source, device, options, (done, all) -> Progress.bar("loading " + path.getFileName(), done, all));
@@ -157,14 +180,18 @@ final class Session implements AutoCloseable {
                     path.getFileName(),
                     source.config().numLayers(),
                     source.config().hiddenSize(),
-                    quantization == null
-                            ? dtype.torchName()
-                            : quantization.type().bnbName()
-                                    + (quantization.doubleQuant() ? " with double quantization" : ""),
+                    described(dtype, quantization, int8),
                     device.bytesHeld() / 1e6,
                     (System.nanoTime() - start) / 1e9);
             return model;
         }
+    }
+
+    private static String described(DType dtype, @Nullable Quantization quantization, ModelLoader.Int8 int8) {
+        String linears = quantization == null
+                ? int8.linears() ? "int8" : dtype.torchName()
+                : quantization.type().bnbName() + (quantization.doubleQuant() ? " with double quantization" : "");
+        return linears + (int8.embeddings() ? ", embedding and output layer int8" : "");
     }
 
     Path modelPath() {
@@ -179,17 +206,29 @@ final class Session implements AutoCloseable {
         return text;
     }
 
+    /** The adapter in use; null without one. @throws UserException if there are several and no weights */
     @Nullable
     LoraAdapter adapter() {
-        return adapter;
+        requireOneAdapter();
+        return adapters.inUse();
+    }
+
+    /** @throws UserException if there are several adapters and no weights */
+    void requireOneAdapter() {
+        if (adapters.names().size() > 1 && !adapters.names().contains(Adapters.COMBINED)) {
+            throw new UserException("several --adapters need --adapter_weights here, one for each");
+        }
+    }
+
+    /** All adapters, to switch between them. */
+    Adapters adapters() {
+        return adapters;
     }
 
     @Override
     public void close() {
         text.close();
-        if (adapter != null) {
-            adapter.close();
-        }
+        adapters.close();
         model.close();
         device.close();
     }

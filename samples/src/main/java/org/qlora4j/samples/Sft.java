@@ -1,23 +1,18 @@
 package org.qlora4j.samples;
 
-import com.fasterxml.jackson.databind.JsonNode;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Clock;
 import java.util.ArrayList;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
-import java.util.Set;
-import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.LoraConfig;
-import org.qlora4j.lora.adapter.LoraJson;
-import org.qlora4j.lora.adapter.ModuleSelector;
 import org.qlora4j.lora.generate.Generator;
 import org.qlora4j.lora.generate.Sampling;
+import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.text.Message;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.file.AtomicFile;
@@ -37,7 +32,7 @@ final class Sft {
             throw new UserException("tuner_type '" + a.text("tuner_type") + "' is not supported; supported: lora");
         }
         TrainingData.Plan plan = TrainingData.Plan.of(a);
-        LoraConfig lora = lora(a);
+        LoraConfig lora = LoraOptions.config(a);
         TrainingConfig config = TrainingOptions.config(a);
         Estimate.requireRoomForModel(a, Session.modelPath(a, Session.adapterPath(a)));
         try (Session session = Session.open(a, lora.loraDropout())) {
@@ -47,7 +42,7 @@ final class Sft {
                     plan, session.text(), session.model().config().vocabSize(), config.seed());
             session.model().setGradientCheckpointing(a.bool("gradient_checkpointing"));
             LoraAdapter given = session.adapter();
-            LoraAdapter adapter = given != null ? given : LoraAdapter.attach(session.model(), lora, config.seed());
+            LoraAdapter adapter = given != null ? given : attach(session, lora, config.seed());
             try {
                 print(adapter, data, session, config);
                 writeArguments(a, config.saving().outputDir());
@@ -59,6 +54,12 @@ final class Sft {
             }
         }
         return 0;
+    }
+
+    private static LoraAdapter attach(Session session, LoraConfig lora, long seed) {
+        try (ModelSource source = ModelSource.open(session.modelPath())) {
+            return LoraAdapter.attach(session.model(), lora, seed, source);
+        }
     }
 
     private static void train(
@@ -157,55 +158,5 @@ final class Sft {
             throw new UncheckedIOException("cannot create output_dir " + outputDir + ": " + e, e);
         }
         AtomicFile.writeString(outputDir.resolve("args.json"), a.toJson().toPrettyString() + "\n");
-    }
-
-    static LoraConfig lora(Arguments a) {
-        ModuleSelector targets;
-        if (a.has("target_regex")) {
-            targets = new ModuleSelector.Regex(a.text("target_regex"));
-        } else {
-            List<String> names = a.list("target_modules");
-            targets = names.equals(List.of("all-linear"))
-                    ? new ModuleSelector.AllLinear()
-                    : new ModuleSelector.Names(new LinkedHashSet<>(names));
-        }
-        String init = a.text("init_weights").toLowerCase(Locale.ROOT);
-        LoraConfig.InitWeights initWeights = switch (init) {
-            case "true" -> LoraConfig.InitWeights.TRUE;
-            case "false" -> LoraConfig.InitWeights.FALSE;
-            case "gaussian" -> LoraConfig.InitWeights.GAUSSIAN;
-            default ->
-                throw new UserException(
-                        "init_weights '" + init + "' is not supported; supported: true, false, gaussian");
-        };
-        return LoraConfig.builder(a.integer("lora_rank"), a.number("lora_alpha"))
-                .loraDropout(a.number("lora_dropout"))
-                .targetModules(targets)
-                .excludeModules(exclude(a))
-                .useRslora(a.bool("use_rslora"))
-                .useDora(a.bool("use_dora"))
-                .rankPattern(LoraJson.ranks(a.json("rank_pattern")))
-                .alphaPattern(LoraJson.alphas(a.json("alpha_pattern")))
-                .layersToTransform(LoraJson.layers(a.json("layers_to_transform")))
-                .modulesToSave(new LinkedHashSet<>(a.list("modules_to_save")))
-                .initWeights(initWeights)
-                .build();
-    }
-
-    private static @Nullable ModuleSelector exclude(Arguments a) {
-        if (!a.has("exclude_modules")) {
-            return null;
-        }
-        List<String> words = a.list("exclude_modules");
-        if (words.getFirst().startsWith("[") || words.getFirst().startsWith("\"")) {
-            JsonNode json = a.json("exclude_modules");
-            if (json.isTextual()) {
-                return new ModuleSelector.Regex(json.textValue());
-            }
-            Set<String> names = new LinkedHashSet<>();
-            json.forEach(n -> names.add(n.asText()));
-            return new ModuleSelector.Names(names);
-        }
-        return new ModuleSelector.Names(new LinkedHashSet<>(words));
     }
 }

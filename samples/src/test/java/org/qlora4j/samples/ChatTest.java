@@ -20,7 +20,8 @@ class ChatTest {
                             " | ", messages.stream().map(ChatTest::show).toList()));
                     return "answer " + seen.size();
                 },
-                system);
+                system,
+                Adapters.none());
         chat.run(new ByteArrayInputStream(String.join("\n", lines).getBytes(StandardCharsets.UTF_8)));
     }
 

@@ -5,33 +5,58 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.nio.file.Path;
+import java.util.Collection;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.TreeSet;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.file.ModelFormatException;
 
 /** PEFT's adapter_config.json. */
 final class AdapterConfigJson {
+    private static final JsonNodeFactory F = JsonNodeFactory.instance;
+
     /** PEFT shortens a long list of full names that came from all-linear to suffixes. */
     private static final int MANY_TARGETS = 20;
 
-    /**
-     * Options that change the mathematics and are not implemented: refused unless they have the value that switches
-     * them off.
-     */
-    private static final List<String> OFF = List.of(
-            "use_qalora",
-            "lora_bias",
-            "fan_in_fan_out",
-            "layer_replication",
+    /** What PEFT aims at without target_modules, in every family there is here. */
+    private static final Set<String> DEFAULT_TARGETS = Set.of("q_proj", "v_proj");
+
+    /** Options that change the mathematics and are not implemented, with the reason. */
+    private static final Map<String, String> OFF = new TreeMap<>(Map.ofEntries(
+            Map.entry("alora_invocation_tokens", "activated LoRA works from a token of the text on only"),
+            Map.entry("arrow_config", "Arrow routes between adapters"),
+            Map.entry("kasa_config", "KaSA cuts singular values off the base and trains others"),
+            Map.entry("layer_replication", "the base would get other layers"),
+            Map.entry("monteclora_config", "MonteCLoRA samples its weights"),
+            Map.entry("target_parameters", "LoRA lies on linear layers and the embedding here"),
+            Map.entry("use_bdlora", "block-diagonal LoRA has other matrices"),
+            Map.entry("use_qalora", "QALoRA pools the input of A")));
+
+    /** Options that are in {@link LoraConfig}. */
+    private static final Set<String> OWN = Set.of(
+            "base_model_name_or_path",
+            "bias",
+            "r",
+            "lora_alpha",
+            "lora_dropout",
+            "target_modules",
+            "exclude_modules",
+            "use_rslora",
+            "use_dora",
+            "rank_pattern",
+            "alpha_pattern",
+            "layers_to_transform",
+            "layers_pattern",
+            "modules_to_save",
             "trainable_token_indices",
-            "target_parameters",
-            "alora_invocation_tokens",
-            "use_bdlora",
-            "arrow_config",
-            "layers_pattern");
+            "ensure_weight_tying",
+            "lora_bias",
+            "init_lora_weights",
+            "peft_type");
 
     private AdapterConfigJson() {}
 
@@ -40,42 +65,75 @@ final class AdapterConfigJson {
             throw new ModelFormatException(
                     file, "peft_type " + json.path("peft_type") + " is not supported; supported: LORA");
         }
-        for (String key : OFF) {
-            JsonNode v = json.path(key);
-            if (v.isMissingNode()
-                    || v.isNull()
-                    || v.isBoolean() && !v.booleanValue()
-                    || v.isContainerNode() && v.isEmpty()) {
-                continue;
+        OFF.forEach((key, reason) -> {
+            if (isOn(json.path(key))) {
+                throw new ModelFormatException(
+                        file, key + " " + json.path(key) + " is not supported (" + reason + "); supported: off");
             }
-            throw new ModelFormatException(file, key + " " + v + " is not supported; supported: off");
-        }
+        });
         if (!json.path("bias").asText("none").equals("none")) {
-            throw new ModelFormatException(file, "bias " + json.path("bias") + " is not supported; supported: none");
+            throw new ModelFormatException(
+                    file,
+                    "bias " + json.path("bias") + " is not supported (the base's biases stay frozen); supported: none");
         }
         try {
-            ModuleSelector targets = selector(file, json.path("target_modules"));
-            if (targets == null) {
-                throw new ModelFormatException(file, "target_modules is missing");
-            }
+            ModuleSelector targets = selector(json.path("target_modules"));
             return LoraConfig.builder(
                             json.path("r").intValue(), json.path("lora_alpha").doubleValue())
                     .loraDropout(json.path("lora_dropout").doubleValue())
-                    .targetModules(targets)
-                    .excludeModules(selector(file, json.path("exclude_modules")))
+                    .targetModules(targets == null ? new ModuleSelector.Names(DEFAULT_TARGETS) : targets)
+                    .excludeModules(selector(json.path("exclude_modules")))
                     .useRslora(json.path("use_rslora").booleanValue())
                     .useDora(json.path("use_dora").booleanValue())
                     .rankPattern(LoraJson.ranks(json.path("rank_pattern")))
                     .alphaPattern(LoraJson.alphas(json.path("alpha_pattern")))
                     .layersToTransform(LoraJson.layers(json.path("layers_to_transform")))
-                    .modulesToSave(strings(file, json.path("modules_to_save")))
+                    .layersPattern(List.copyOf(LoraJson.names("layers_pattern", json.path("layers_pattern"))))
+                    .modulesToSave(LoraJson.names("modules_to_save", json.path("modules_to_save")))
+                    .trainableTokenIndices(LoraJson.tokens(json.path("trainable_token_indices")))
+                    .ensureWeightTying(json.path("ensure_weight_tying").booleanValue())
+                    .loraBias(json.path("lora_bias").booleanValue())
+                    .initWeights(init(json.path("init_lora_weights")))
+                    .otherKeys(others(json))
                     .build();
         } catch (IllegalArgumentException e) {
             throw new ModelFormatException(file, String.valueOf(e.getMessage()), e);
         }
     }
 
-    private static @Nullable ModuleSelector selector(Path file, JsonNode node) {
+    private static boolean isOn(JsonNode v) {
+        return !(v.isMissingNode()
+                || v.isNull()
+                || v.isBoolean() && !v.booleanValue()
+                || v.isContainerNode() && v.isEmpty());
+    }
+
+    private static InitWeights init(JsonNode node) {
+        if (node.isMissingNode() || node.isNull()) {
+            return InitWeights.TRUE;
+        }
+        String name = node.asText();
+        if (Set.of("eva", "orthogonal", "mica").contains(name)) {
+            return new InitWeights.Foreign(name);
+        }
+        if (Set.of("corda", "lora_ga", "loftq").contains(name)) {
+            throw new IllegalArgumentException("init_lora_weights " + name
+                    + " is not supported (the adapter fits a changed base only); have PEFT save it as plain LoRA");
+        }
+        return InitWeights.of(name);
+    }
+
+    private static Map<String, JsonNode> others(ObjectNode json) {
+        Map<String, JsonNode> others = new HashMap<>();
+        json.properties().forEach(e -> {
+            if (!OWN.contains(e.getKey())) {
+                others.put(e.getKey(), e.getValue());
+            }
+        });
+        return others;
+    }
+
+    private static @Nullable ModuleSelector selector(JsonNode node) {
         if (node.isMissingNode() || node.isNull() || node.isArray() && node.isEmpty()) {
             return null;
         }
@@ -84,108 +142,122 @@ final class AdapterConfigJson {
                     ? new ModuleSelector.AllLinear()
                     : new ModuleSelector.Regex(node.textValue());
         }
-        return new ModuleSelector.Names(strings(file, node));
+        return new ModuleSelector.Names(LoraJson.names("target_modules or exclude_modules", node));
     }
 
-    private static Set<String> strings(Path file, JsonNode node) {
-        Set<String> set = new TreeSet<>();
-        if (node.isMissingNode() || node.isNull()) {
-            return set;
-        }
-        for (JsonNode n : node) {
-            if (!n.isTextual()) {
-                throw new ModelFormatException(file, "expected a list of strings, found " + node);
-            }
-            set.add(n.textValue());
-        }
-        return set;
-    }
-
-    /** All keys PEFT 0.21 writes, sorted; options that do not exist here have PEFT's defaults. */
+    /** All keys PEFT 0.21 writes, and what the file had that the adapter came from, sorted. */
     static ObjectNode write(LoraAdapter adapter, String baseModel) {
-        LoraConfig c = adapter.config();
-        ObjectNode json = JsonNodeFactory.instance.objectNode();
-        json.putNull("alora_invocation_tokens");
-        json.set("alpha_pattern", patterns(c.alphaPattern()));
-        json.putNull("arrow_config");
-        json.putNull("auto_mapping");
-        json.put("base_model_name_or_path", baseModel);
-        json.put("bias", "none");
-        json.putNull("corda_config");
-        json.put("ensure_weight_tying", false);
-        json.putNull("eva_config");
-        json.set("exclude_modules", selector(c.excludeModules()));
-        json.put("fan_in_fan_out", false);
-        json.put("inference_mode", true);
-        switch (c.initWeights()) {
-            case TRUE -> json.put("init_lora_weights", true);
-            case FALSE -> json.put("init_lora_weights", false);
-            case GAUSSIAN -> json.put("init_lora_weights", "gaussian");
+        LoraConfig c = adapter.config().plain();
+        Map<String, JsonNode> all = new TreeMap<>();
+        for (String key : List.of(
+                "alora_invocation_tokens",
+                "arrow_config",
+                "auto_mapping",
+                "corda_config",
+                "eva_config",
+                "kasa_config",
+                "layer_replication",
+                "lora_ga_config",
+                "megatron_config",
+                "monteclora_config",
+                "revision",
+                "target_parameters",
+                "use_bdlora",
+                "velora_config")) {
+            all.put(key, F.nullNode());
         }
-        json.putNull("kasa_config");
-        json.putNull("layer_replication");
-        json.putNull("layers_pattern");
-        List<Integer> layers = c.layersToTransform();
-        if (layers == null) {
-            json.putNull("layers_to_transform");
-        } else {
-            ArrayNode array = json.putArray("layers_to_transform");
-            layers.forEach(array::add);
-        }
-        json.putObject("loftq_config");
-        number(json, "lora_alpha", c.loraAlpha());
-        json.put("lora_bias", false);
-        json.put("lora_dropout", c.loraDropout());
-        json.putNull("lora_ga_config");
-        json.putNull("megatron_config");
-        json.put("megatron_core", "megatron.core");
-        if (c.modulesToSave().isEmpty()) {
-            json.putNull("modules_to_save");
-        } else {
-            ArrayNode array = json.putArray("modules_to_save");
-            new TreeSet<>(c.modulesToSave()).forEach(array::add);
-        }
-        json.putNull("monteclora_config");
-        json.put("peft_type", "LORA");
-        json.put("peft_version", "0.21.2");
-        json.put("qalora_group_size", 16);
-        json.put("r", c.r());
-        ObjectNode ranks = json.putObject("rank_pattern");
-        c.rankPattern().forEach(ranks::put);
-        json.putNull("revision");
-        json.set("target_modules", targets(adapter));
-        json.putNull("target_parameters");
-        json.put("task_type", "CAUSAL_LM");
-        json.putNull("trainable_token_indices");
-        json.putNull("use_bdlora");
-        json.put("use_dora", c.useDora());
-        json.put("use_qalora", false);
-        json.put("use_rslora", c.useRslora());
-        json.putNull("velora_config");
+        all.put("fan_in_fan_out", F.booleanNode(false));
+        all.put("inference_mode", F.booleanNode(true));
+        all.put("loftq_config", F.objectNode());
+        all.put("megatron_core", F.textNode("megatron.core"));
+        all.put("peft_version", F.textNode("0.21.2"));
+        all.put("qalora_group_size", F.numberNode(16));
+        all.put("task_type", F.textNode("CAUSAL_LM"));
+        all.put("use_qalora", F.booleanNode(false));
+        all.putAll(c.otherKeys());
+
+        all.put("alpha_pattern", numbers(c.alphaPattern()));
+        all.put("base_model_name_or_path", F.textNode(baseModel));
+        all.put("bias", F.textNode("none"));
+        all.put("ensure_weight_tying", F.booleanNode(tying(adapter)));
+        all.put("exclude_modules", selector(c.excludeModules()));
+        all.put("init_lora_weights", init(c.initWeights()));
+        all.put("layers_pattern", orNull(c.layersPattern()));
+        all.put("layers_to_transform", integers(c.layersToTransform()));
+        all.put("lora_alpha", number(c.loraAlpha()));
+        all.put("lora_bias", F.booleanNode(c.loraBias()));
+        all.put("lora_dropout", F.numberNode(c.loraDropout()));
+        all.put("modules_to_save", orNull(new TreeSet<>(c.modulesToSave())));
+        all.put("peft_type", F.textNode("LORA"));
+        all.put("r", F.numberNode(c.r()));
+        all.put("rank_pattern", integers(c.rankPattern()));
+        all.put("target_modules", targets(adapter));
+        all.put("trainable_token_indices", tokens(c.trainableTokenIndices()));
+        all.put("use_dora", F.booleanNode(c.useDora()));
+        all.put("use_rslora", F.booleanNode(c.useRslora()));
+        ObjectNode json = F.objectNode();
+        all.forEach(json::set);
         return json;
     }
 
-    /** PEFT writes whole numbers without a fraction. */
-    private static void number(ObjectNode json, String key, double value) {
-        if (value == Math.rint(value) && Math.abs(value) < 1e15) {
-            json.put(key, (long) value);
-        } else {
-            json.put(key, value);
-        }
+    /** PEFT warns if it is asked to tie where nothing is to be tied. */
+    private static boolean tying(LoraAdapter adapter) {
+        return adapter.config().ensureWeightTying() && adapter.parts().tied();
     }
 
-    private static ObjectNode patterns(Map<String, Double> patterns) {
-        ObjectNode json = JsonNodeFactory.instance.objectNode();
-        patterns.forEach((key, value) -> number(json, key, value));
+    private static JsonNode init(InitWeights how) {
+        return switch (how.peftName()) {
+            case "true" -> F.booleanNode(true);
+            case "false" -> F.booleanNode(false);
+            default -> F.textNode(how.peftName());
+        };
+    }
+
+    /** PEFT writes whole numbers without a fraction. */
+    private static JsonNode number(double value) {
+        boolean whole = value == Math.rint(value) && Math.abs(value) < 1e15;
+        return whole ? F.numberNode((long) value) : F.numberNode(value);
+    }
+
+    private static ObjectNode numbers(Map<String, Double> patterns) {
+        ObjectNode json = F.objectNode();
+        patterns.forEach((key, value) -> json.set(key, number(value)));
+        return json;
+    }
+
+    private static ObjectNode integers(Map<String, Integer> patterns) {
+        ObjectNode json = F.objectNode();
+        patterns.forEach(json::put);
+        return json;
+    }
+
+    private static JsonNode integers(@Nullable List<Integer> values) {
+        if (values == null) {
+            return F.nullNode();
+        }
+        ArrayNode array = F.arrayNode();
+        values.forEach(array::add);
+        return array;
+    }
+
+    /** A list for the embedding alone, as most people write it. */
+    private static JsonNode tokens(Map<String, List<Integer>> tokens) {
+        if (tokens.isEmpty()) {
+            return F.nullNode();
+        }
+        if (tokens.keySet().equals(Set.of(LoraJson.EMBEDDING))) {
+            return integers(tokens.get(LoraJson.EMBEDDING));
+        }
+        ObjectNode json = F.objectNode();
+        tokens.forEach((module, ids) -> json.set(module, integers(ids)));
         return json;
     }
 
     private static JsonNode selector(@Nullable ModuleSelector selector) {
-        JsonNodeFactory f = JsonNodeFactory.instance;
         return switch (selector) {
-            case null -> f.nullNode();
-            case ModuleSelector.AllLinear a -> f.textNode("all-linear");
-            case ModuleSelector.Regex r -> f.textNode(r.expression());
+            case null -> F.nullNode();
+            case ModuleSelector.AllLinear a -> F.textNode("all-linear");
+            case ModuleSelector.Regex r -> F.textNode(r.expression());
             case ModuleSelector.Names n -> list(n.names());
         };
     }
@@ -203,8 +275,12 @@ final class AdapterConfigJson {
         return list(names);
     }
 
-    private static ArrayNode list(Set<String> names) {
-        ArrayNode array = JsonNodeFactory.instance.arrayNode();
+    private static JsonNode orNull(Collection<String> names) {
+        return names.isEmpty() ? F.nullNode() : list(names);
+    }
+
+    private static ArrayNode list(Collection<String> names) {
+        ArrayNode array = F.arrayNode();
         names.forEach(array::add);
         return array;
     }

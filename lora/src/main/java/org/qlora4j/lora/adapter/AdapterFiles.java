@@ -3,11 +3,11 @@ package org.qlora4j.lora.adapter;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
@@ -20,11 +20,9 @@ import org.qlora4j.nf4.file.ModelFormatException;
 import org.qlora4j.nf4.file.Safetensors;
 import org.qlora4j.nf4.file.SafetensorsWriter;
 import org.qlora4j.nf4.file.StoredTensor;
-import org.qlora4j.nf4.file.TensorSpec;
-import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Parameter;
 
-/** PEFT's two files, adapter_config.json and adapter_model.safetensors, in and out. */
+/** PEFT's two files, adapter_config.json and adapter_model.safetensors, in and out; mlx-lm's in. */
 public final class AdapterFiles {
     public static final String CONFIG = "adapter_config.json";
     public static final String WEIGHTS = "adapter_model.safetensors";
@@ -43,13 +41,14 @@ public final class AdapterFiles {
             throw new IllegalArgumentException(
                     folder + " holds no " + CONFIG + "; expected a PEFT adapter folder, e.g. output/…/checkpoint-100");
         }
-        return AdapterConfigJson.read(file, ModelSource.readObject(file));
+        ObjectNode json = ModelSource.readObject(file);
+        return MlxAdapter.isIn(folder) ? MlxAdapter.readConfig(folder, json) : AdapterConfigJson.read(file, json);
     }
 
     /** The base model named in adapter_config.json; empty if none is. */
     public static String baseModel(Path folder) {
         return ModelSource.readObject(folder.resolve(CONFIG))
-                .path("base_model_name_or_path")
+                .path(MlxAdapter.isIn(folder) ? "model" : "base_model_name_or_path")
                 .asText("");
     }
 
@@ -60,8 +59,24 @@ public final class AdapterFiles {
      * @throws ModelFormatException if names or shapes do not fit the model
      */
     public static LoraAdapter load(Transformer model, LoraConfig config, Path folder) {
-        LoraAdapter adapter = LoraAdapter.attachZeros(model, config);
+        LoraAdapter adapter = loadDetached(model, config, folder);
         try {
+            adapter.attach();
+            return adapter;
+        } catch (RuntimeException e) {
+            adapter.close();
+            throw e;
+        }
+    }
+
+    /** As {@link #load}, without attaching: for several adapters of one model. */
+    public static LoraAdapter loadDetached(Transformer model, LoraConfig config, Path folder) {
+        LoraAdapter adapter = config.initWeights().changesTheBase()
+                // PEFT, too, computes anew what such an adapter took off the base
+                ? LoraAdapter.attach(model, config, 0)
+                : LoraAdapter.zeros(model, config);
+        try {
+            adapter.detach();
             readValues(adapter, folder);
             return adapter;
         } catch (RuntimeException e) {
@@ -72,30 +87,56 @@ public final class AdapterFiles {
 
     /** Replaces an adapter's values by those of a folder. @throws ModelFormatException if names or shapes differ */
     public static void readValues(LoraAdapter adapter, Path folder) {
+        if (MlxAdapter.isIn(folder)) {
+            MlxAdapter.readValues(adapter, folder);
+            return;
+        }
         Path weights = folder.resolve(WEIGHTS);
         try (Safetensors file = Safetensors.open(weights)) {
-            Map<String, Parameter> parameters = adapter.byName();
-            if (!parameters.keySet().equals(file.names())) {
-                TreeSet<String> missing = new TreeSet<>(parameters.keySet());
-                missing.removeAll(file.names());
-                TreeSet<String> extra = new TreeSet<>(file.names());
-                extra.removeAll(parameters.keySet());
+            Map<String, FileTensor> tensors = FileTensor.of(adapter);
+            TreeSet<String> extra = new TreeSet<>(file.names());
+            extra.removeAll(tensors.keySet());
+            // the frozen matrix below an adapted embedding or output layer, which PEFT writes too
+            extra.removeIf(name -> name.endsWith(".base_layer.weight"));
+            TreeSet<String> missing = new TreeSet<>();
+            tensors.forEach((name, t) -> {
+                if (!t.optional() && !file.names().contains(name)) {
+                    missing.add(name);
+                }
+            });
+            if (!extra.isEmpty() || !missing.isEmpty()) {
                 throw new ModelFormatException(
                         weights,
                         "does not fit the model and " + CONFIG + ": missing " + few(missing) + ", not expected "
                                 + few(extra));
             }
-            for (Parameter p : parameters.values()) {
-                StoredTensor t = file.get(p.name());
-                if (!t.shape().equals(spec(p).shape())) {
-                    throw new ModelFormatException(
-                            weights,
-                            "tensor '" + p.name() + "' has shape " + t.shape() + ", expected " + spec(p).shape());
+            for (FileTensor tensor : tensors.values()) {
+                if (file.names().contains(tensor.spec().name())) {
+                    read(adapter, file, tensor);
                 }
-                float[] values = new float[(int) t.elements()];
-                file.readFloats(t, 0, values.length, values, 0);
-                adapter.model().device().upload(p.value(), values, 0);
             }
+        }
+    }
+
+    private static void read(LoraAdapter adapter, Safetensors file, FileTensor tensor) {
+        StoredTensor t = file.get(tensor.spec().name());
+        Parameter p = adapter.byName().get(t.name());
+        boolean alone = p != null
+                && t.shape().equals(List.of((long) p.value().rows(), (long)
+                        p.value().cols()));
+        if (!t.shape().equals(tensor.spec().shape())
+                && !(alone && adapter.config().initWeights().changesTheBase())) {
+            throw new ModelFormatException(
+                    t.file(),
+                    "tensor '" + t.name() + "' has shape " + t.shape() + ", expected "
+                            + tensor.spec().shape());
+        }
+        float[] values = new float[Math.toIntExact(t.elements())];
+        file.readFloats(t, 0, values.length, values, 0);
+        if (p != null && alone && !t.shape().equals(tensor.spec().shape())) {
+            adapter.model().device().upload(p.value(), values, 0);
+        } else {
+            tensor.set().accept(values);
         }
     }
 
@@ -112,44 +153,33 @@ public final class AdapterFiles {
      * @param baseModel goes to base_model_name_or_path
      */
     public static void save(LoraAdapter adapter, String baseModel, Path folder) {
-        TrainableParameters trained = adapter.parameters();
-        Map<String, Parameter> parameters = new TreeMap<>(adapter.byName());
-        List<TensorSpec> specs = new ArrayList<>();
-        parameters.values().forEach(p -> specs.add(spec(p)));
+        Map<String, FileTensor> tensors = new TreeMap<>(FileTensor.of(adapter));
         Path weights = folder.resolve(WEIGHTS);
-        SafetensorsWriter.write(weights, specs, (spec, sink) -> {
-            float[] values = trained.download(parameter(parameters, spec.name()));
-            sink.writeFloats(values, 0, values.length);
-        });
+        SafetensorsWriter.write(
+                weights, tensors.values().stream().map(FileTensor::spec).toList(), (spec, sink) -> {
+                    float[] values = values(tensors, spec.name());
+                    sink.writeFloats(values, 0, values.length);
+                });
         AtomicFile.writeString(folder.resolve(CONFIG), json(adapter, baseModel));
         try (Safetensors file = Safetensors.open(weights)) {
-            for (Parameter p : parameters.values()) {
-                float[] expected = trained.download(p);
+            for (String name : tensors.keySet()) {
+                float[] expected = values(tensors, name);
                 float[] found = new float[expected.length];
-                file.readFloats(file.get(p.name()), 0, found.length, found, 0);
+                file.readFloats(file.get(name), 0, found.length, found, 0);
                 if (!Arrays.equals(expected, found)) {
-                    throw new UncheckedIOException(new IOException(weights + ": tensor '" + p.name()
+                    throw new UncheckedIOException(new IOException(weights + ": tensor '" + name
                             + "' reads back other values than were written; the disk or its driver is faulty"));
                 }
             }
         }
     }
 
-    /** A matrix; DoRA's magnitudes are a vector. */
-    private static TensorSpec spec(Parameter p) {
-        int rows = p.value().rows();
-        int cols = p.value().cols();
-        return p.name().endsWith(LoraAdapter.MAGNITUDE)
-                ? TensorSpec.of(p.name(), DType.F32, cols)
-                : TensorSpec.of(p.name(), DType.F32, rows, cols);
-    }
-
-    private static Parameter parameter(Map<String, Parameter> parameters, String name) {
-        Parameter p = parameters.get(name);
-        if (p == null) {
-            throw new AssertionError("no parameter " + name);
+    private static float[] values(Map<String, FileTensor> tensors, String name) {
+        FileTensor t = tensors.get(name);
+        if (t == null) {
+            throw new AssertionError("no tensor " + name);
         }
-        return p;
+        return t.get().get();
     }
 
     private static String json(LoraAdapter adapter, String baseModel) {

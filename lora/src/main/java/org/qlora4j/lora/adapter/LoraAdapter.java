@@ -1,82 +1,68 @@
 package org.qlora4j.lora.adapter;
 
-import java.util.ArrayList;
-import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.model.Linear;
-import org.qlora4j.lora.model.LoraWeights;
+import org.qlora4j.lora.model.LowRank;
+import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.Parameter;
 
 /**
- * The trained part of a model: LoRA pairs on its linear layers, and layers that are trained whole. Owns its parameters.
+ * The trained part of a model: LoRA pairs on its linear layers, layers and rows that are trained whole. Owns its
+ * parameters. A model may have several adapters, of which one at most is attached.
  */
 public final class LoraAdapter implements AutoCloseable {
-    private static final String PREFIX = "base_model.model.";
-    static final String MAGNITUDE = ".lora_magnitude_vector";
-
     private final Transformer model;
     private final LoraConfig config;
-    private final TrainableParameters parameters;
+    private final LoraTargets targets;
     private final Scope derived;
-    private final List<String> targets;
+    private final TrainableParameters parameters;
+    private final List<AdapterParts.Attachment> attachments;
+    private final Map<Linear, LowRank> takenOff = new LinkedHashMap<>();
+    private boolean attached;
 
-    /** All values are 0. */
+    /** All values are 0; not attached. */
     @SuppressWarnings("MustBeClosedChecker") // the scope is a field, closed with this
-    private LoraAdapter(Transformer model, LoraConfig config, List<Linear> targets, List<Linear> saved) {
+    private LoraAdapter(Transformer model, LoraConfig config, LoraTargets targets) {
         this.model = model;
         this.config = config;
-        this.targets = targets.stream().map(Linear::name).toList();
-        this.parameters = new TrainableParameters(model.device(), specs(config, targets, saved));
+        this.targets = targets;
         this.derived = model.device().newScope();
-        Iterator<Parameter> next = parameters.parameters().iterator();
-        for (int i = 0; i < targets.size(); i++) {
-            Linear linear = targets.get(i);
-            Parameter a = next.next();
-            Parameter b = next.next();
-            LoraWeights.@Nullable Magnitude magnitude = config.useDora()
-                    ? new LoraWeights.Magnitude(
-                            next.next(), derived.newTensor(1, linear.out()), derived.newTensor(1, linear.out()))
-                    : null;
-            linear.setLora(new LoraWeights(a, b, config.scale(linear.name()), config.loraDropout(), i, magnitude));
+        try {
+            AdapterParts parts = new AdapterParts(model, config, targets, derived);
+            this.parameters = new TrainableParameters(model.device(), parts.specs());
+            this.attachments = parts.bind(parameters.parameters());
+        } catch (RuntimeException | Error e) {
+            derived.close();
+            throw e;
         }
-        for (Linear linear : saved) {
-            linear.setTrained(next.next());
-        }
-    }
-
-    private static List<TrainableParameters.Spec> specs(LoraConfig config, List<Linear> targets, List<Linear> saved) {
-        List<TrainableParameters.Spec> specs = new ArrayList<>();
-        for (Linear linear : targets) {
-            String name = PREFIX + linear.name();
-            int rank = config.rank(linear.name());
-            specs.add(new TrainableParameters.Spec(name + ".lora_A.weight", rank, linear.in()));
-            specs.add(new TrainableParameters.Spec(name + ".lora_B.weight", linear.out(), rank));
-            if (config.useDora()) {
-                specs.add(new TrainableParameters.Spec(name + MAGNITUDE, 1, linear.out()));
-            }
-        }
-        for (Linear linear : saved) {
-            specs.add(new TrainableParameters.Spec(PREFIX + linear.name() + ".weight", linear.out(), linear.in()));
-        }
-        return specs;
     }
 
     /**
      * Attaches a new adapter to a model.
      *
      * @param seed of the random start values
-     * @throws IllegalArgumentException if a target matches no linear layer; the message lists the names that exist
+     * @throws IllegalArgumentException if a target matches no layer; the message lists the names that exist
      * @throws IllegalStateException if the model has an adapter already
      */
     public static LoraAdapter attach(Transformer model, LoraConfig config, long seed) {
-        LoraAdapter adapter = attachZeros(model, config);
+        return attach(model, config, seed, null);
+    }
+
+    /**
+     * As above.
+     *
+     * @param source the files the model was loaded from; LoftQ reads the weights before quantization there
+     */
+    public static LoraAdapter attach(Transformer model, LoraConfig config, long seed, @Nullable ModelSource source) {
+        LoraAdapter adapter = new LoraAdapter(model, config, LoraTargets.of(model, config, true));
         try {
-            adapter.start(seed);
+            adapter.attach();
+            new LoraStart(adapter, seed, source).fill();
             return adapter;
         } catch (RuntimeException | Error e) {
             adapter.close();
@@ -84,30 +70,54 @@ public final class LoraAdapter implements AutoCloseable {
         }
     }
 
-    private void start(long seed) {
-        LoraStart start = new LoraStart(model.device(), config.initWeights(), seed);
-        for (Linear linear : model.linears()) {
-            LoraWeights lora = linear.lora();
-            Parameter trained = linear.trained();
-            if (lora != null) {
-                start.fill(linear, lora);
-            } else if (trained != null) {
-                model.device().ops().dequantize(trained.value(), linear.frozen());
-            }
+    /** An adapter whose values are all 0, to be read from a file; not attached. */
+    static LoraAdapter zeros(Transformer model, LoraConfig config) {
+        return new LoraAdapter(model, config, LoraTargets.of(model, config, false));
+    }
+
+    /**
+     * Puts this adapter into the model.
+     *
+     * @throws IllegalStateException if another adapter is in it; detach that first
+     */
+    public void attach() {
+        if (attached) {
+            return;
+        }
+        if (model.hasAdapter()) {
+            throw new IllegalStateException("the model has another adapter; detach or close that first");
+        }
+        attachments.forEach(a -> a.set(true));
+        takenOff.forEach(Linear::setTakenOff);
+        attached = true;
+    }
+
+    /** Takes this adapter out of the model, which is the base model again; its values stay. */
+    public void detach() {
+        if (attached) {
+            attachments.forEach(a -> a.set(false));
+            takenOff.keySet().forEach(l -> l.setTakenOff(null));
+            attached = false;
         }
     }
 
-    /** Attaches an adapter whose values are all 0, to be read from a file. */
-    static LoraAdapter attachZeros(Transformer model, LoraConfig config) {
-        List<Linear> targets = LoraTargets.lora(model, config);
-        List<Linear> saved = LoraTargets.saved(model, config);
-        for (Linear linear : model.linears()) {
-            if (linear.lora() != null || linear.trained() != null) {
-                throw new IllegalStateException(
-                        "the model has an adapter already (on " + linear.name() + "); close it first");
-            }
+    /** Takes a low-rank part off a layer for as long as this adapter is attached. */
+    void takeOff(Linear linear, float[] a, float[] b, int rank, double scale) {
+        LowRank part = takenOff.get(linear);
+        if (part == null) {
+            part = new LowRank(derived.newTensor(rank, linear.in()), derived.newTensor(linear.out(), rank), scale);
+            takenOff.put(linear, part);
         }
-        return new LoraAdapter(model, config, targets, saved);
+        model.device().upload(part.a(), a, 0);
+        model.device().upload(part.b(), b, 0);
+        if (attached) {
+            linear.setTakenOff(part);
+        }
+    }
+
+    @Nullable
+    LowRank takenOff(Linear linear) {
+        return takenOff.get(linear);
     }
 
     public Transformer model() {
@@ -118,9 +128,13 @@ public final class LoraAdapter implements AutoCloseable {
         return config;
     }
 
-    /** Full names of the layers with LoRA. */
-    public List<String> targets() {
+    LoraTargets parts() {
         return targets;
+    }
+
+    /** Full names of the linear layers with LoRA. */
+    public List<String> targets() {
+        return targets.lora().stream().map(Linear::name).toList();
     }
 
     /** All trained values and gradients. */
@@ -135,13 +149,16 @@ public final class LoraAdapter implements AutoCloseable {
         return map;
     }
 
+    /** A trained matrix of this adapter; null if it has none of that name. */
+    @Nullable
+    Parameter find(String module, String part) {
+        return byName().get(AdapterParts.fileName(module, part));
+    }
+
     /** Detaches from the model and frees the parameters. */
     @Override
     public void close() {
-        for (Linear linear : model.linears()) {
-            linear.setLora(null);
-            linear.setTrained(null);
-        }
+        detach();
         derived.close();
         parameters.close();
     }

@@ -1,5 +1,6 @@
 package org.qlora4j.lora.adapter;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -17,8 +18,13 @@ public final class LoraConfigBuilder {
     private Map<String, Integer> rankPattern = Map.of();
     private Map<String, Double> alphaPattern = Map.of();
     private @Nullable List<Integer> layersToTransform;
+    private List<String> layersPattern = List.of();
     private Set<String> modulesToSave = Set.of();
-    private LoraConfig.InitWeights initWeights = LoraConfig.InitWeights.TRUE;
+    private Map<String, List<Integer>> trainableTokenIndices = Map.of();
+    private boolean ensureWeightTying = true;
+    private boolean loraBias;
+    private Map<String, JsonNode> otherKeys = Map.of();
+    private InitWeights initWeights = InitWeights.TRUE;
 
     LoraConfigBuilder(int r, double loraAlpha) {
         this.r = r;
@@ -36,7 +42,12 @@ public final class LoraConfigBuilder {
         rankPattern = c.rankPattern();
         alphaPattern = c.alphaPattern();
         layersToTransform = c.layersToTransform();
+        layersPattern = c.layersPattern();
         modulesToSave = c.modulesToSave();
+        trainableTokenIndices = c.trainableTokenIndices();
+        ensureWeightTying = c.ensureWeightTying();
+        loraBias = c.loraBias();
+        otherKeys = c.otherKeys();
         initWeights = c.initWeights();
     }
 
@@ -90,12 +101,38 @@ public final class LoraConfigBuilder {
         return this;
     }
 
+    public LoraConfigBuilder layersPattern(List<String> names) {
+        layersPattern = names;
+        return this;
+    }
+
+    public LoraConfigBuilder trainableTokenIndices(Map<String, List<Integer>> tokens) {
+        trainableTokenIndices = tokens;
+        return this;
+    }
+
+    /** True unless set: an output layer tied to a trained embedding follows it. */
+    public LoraConfigBuilder ensureWeightTying(boolean on) {
+        ensureWeightTying = on;
+        return this;
+    }
+
+    public LoraConfigBuilder loraBias(boolean on) {
+        loraBias = on;
+        return this;
+    }
+
+    public LoraConfigBuilder otherKeys(Map<String, JsonNode> keys) {
+        otherKeys = keys;
+        return this;
+    }
+
     public LoraConfigBuilder modulesToSave(Set<String> modules) {
         modulesToSave = modules;
         return this;
     }
 
-    public LoraConfigBuilder initWeights(LoraConfig.InitWeights how) {
+    public LoraConfigBuilder initWeights(InitWeights how) {
         initWeights = how;
         return this;
     }
@@ -113,7 +150,12 @@ public final class LoraConfigBuilder {
                 rankPattern,
                 alphaPattern,
                 layersToTransform,
+                layersPattern,
                 modulesToSave,
-                initWeights);
+                trainableTokenIndices,
+                ensureWeightTying,
+                loraBias,
+                initWeights,
+                otherKeys);
     }
 }

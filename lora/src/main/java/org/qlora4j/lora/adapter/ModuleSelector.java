@@ -49,22 +49,22 @@ public sealed interface ModuleSelector {
         public boolean selects(String module) {
             return compile(expression).matcher(module).matches();
         }
-    }
 
-    /** A regular expression, refused with one sentence if it is none. */
-    private static Pattern compile(String expression) {
-        try {
-            return Pattern.compile(expression);
-        } catch (PatternSyntaxException e) {
-            throw new IllegalArgumentException(
-                    "'" + expression + "' is not a regular expression: " + e.getDescription(), e);
+        /** A regular expression, refused with one sentence if it is none. */
+        static Pattern compile(String expression) {
+            try {
+                return Pattern.compile(expression);
+            } catch (PatternSyntaxException e) {
+                throw new IllegalArgumentException(
+                        "'" + expression + "' is not a regular expression: " + e.getDescription(), e);
+            }
         }
     }
 
     /** The value of the first key that matches: {@code (.*\.)?(KEY)$} from the start of the name, as PEFT does. */
     static <V> @Nullable V firstMatch(Map<String, V> patterns, String module) {
         for (Map.Entry<String, V> e : patterns.entrySet()) {
-            if (compile("(.*\\.)?(" + e.getKey() + ")").matcher(module).matches()) {
+            if (Regex.compile("(.*\\.)?(" + e.getKey() + ")").matcher(module).matches()) {
                 return e.getValue();
             }
         }

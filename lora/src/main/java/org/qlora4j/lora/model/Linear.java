@@ -24,6 +24,8 @@ public final class Linear {
     private final @Nullable Tensor bias;
     private @Nullable LoraWeights lora;
     private @Nullable Parameter trained;
+    private @Nullable TrainedRows trainedRows;
+    private @Nullable LowRank takenOff;
 
     /**
      * What backward needs of a forward pass beside the input.
@@ -84,9 +86,27 @@ public final class Linear {
         this.trained = trained;
     }
 
+    public @Nullable TrainedRows trainedRows() {
+        return trainedRows;
+    }
+
+    /** Replaces some rows of the weight by trained ones, or goes back to the frozen ones with null. */
+    public void setTrainedRows(@Nullable TrainedRows rows) {
+        this.trainedRows = rows;
+    }
+
+    public @Nullable LowRank takenOff() {
+        return takenOff;
+    }
+
+    /** Takes a low-rank part off the weight, or puts it back with null; not with DoRA. */
+    public void setTakenOff(@Nullable LowRank part) {
+        this.takenOff = part;
+    }
+
     /** True if backward through this layer changes a gradient. */
     boolean isTrained() {
-        return lora != null || trained != null;
+        return lora != null || trained != null || trainedRows != null;
     }
 
     private Weight weight() {
@@ -116,13 +136,22 @@ public final class Linear {
         if (l == null) {
             ops.matmul(y, x, weight(), true, beta);
             saved = Saved.NOTHING;
+            if (trainedRows != null) {
+                trainedRows.forward(y, x, frozen, step);
+            }
         } else if (l.magnitude() != null) {
             saved = Dora.forward(y, x, beta, frozen, l, l.magnitude(), step);
         } else {
             ops.matmul(y, x, frozen, true, beta);
             Tensor u = lowRankInput(x, l, step);
             ops.matmul(y, u, false, l.b().value(), true, l.scale(), 1);
+            if (l.bias() != null) {
+                ops.addBias(y, scaled(l.bias().value(), l.scale(), step));
+            }
             saved = new Saved(u, null);
+        }
+        if (takenOff != null) {
+            takenOff.subtract(y, x, step);
         }
         if (bias != null) {
             ops.addBias(y, bias);
@@ -137,6 +166,13 @@ public final class Linear {
             return Saved.NOTHING;
         }
         return l.magnitude() == null ? new Saved(lowRankInput(x, l, step), null) : Dora.saved(x, frozen, l, step);
+    }
+
+    private static Tensor scaled(Tensor bias, double scale, Step step) {
+        Tensor scaled = step.newTensor(1, bias.cols());
+        step.ops().fill(scaled, 0);
+        step.ops().add(scaled, bias, scale);
+        return scaled;
     }
 
     private static Tensor lowRankInput(Tensor x, LoraWeights l, Step step) {
@@ -164,10 +200,16 @@ public final class Linear {
         var ops = step.ops();
         if (dx != null) {
             ops.matmul(dx, dy, weight(), false, beta);
+            if (takenOff != null) {
+                takenOff.subtractBackward(dx, dy, step);
+            }
         }
         Parameter t = trained;
         if (t != null) {
             ops.matmul(t.gradient(), dy, true, x, false, 1, 1);
+        }
+        if (trainedRows != null) {
+            trainedRows.backward(dx, dy, x, frozen, step);
         }
         if (l != null && u != null) {
             lowRankBackward(dx, dy, x, u, l, step);
@@ -180,6 +222,11 @@ public final class Linear {
         ops.matmul(du, dy, false, l.b().value(), false, l.scale(), 0);
         ops.matmul(l.b().gradient(), dy, true, u, false, l.scale(), 1);
         ops.matmul(l.a().gradient(), du, true, droppedInput(x, l, step), false, 1, 1);
+        if (l.bias() != null) {
+            Tensor ones = step.newTensor(1, dy.rows());
+            ops.fill(ones, 1);
+            ops.matmul(l.bias().gradient(), ones, false, dy, false, l.scale(), 1);
+        }
         if (dx == null) {
             return;
         }

@@ -13,6 +13,7 @@ import org.qlora4j.nf4.tensor.Tensor;
  * @param dropout probability that an element of the input of A is dropped in training, in [0, 1)
  * @param stream number that sets this layer's dropout masks apart from all others
  * @param magnitude DoRA's; null for plain LoRA
+ * @param bias [1, out features], PEFT's {@code lora_bias}: added to the product with B before scaling; usually null
  * @see <a href="https://arxiv.org/abs/2106.09685">Hu et al. 2021</a>
  */
 public record LoraWeights(
@@ -20,8 +21,7 @@ public record LoraWeights(
         Parameter b,
         double scale,
         double dropout,
-        int stream,
-        @Nullable Magnitude magnitude) {
+        int stream, @Nullable Magnitude magnitude, @Nullable Parameter bias) {
     /**
      * DoRA's trained row lengths and what is computed from them at the start of each pass.
      *
@@ -34,6 +34,6 @@ public record LoraWeights(
 
     /** Rank r. */
     public int rank() {
-        return a.value().rows();
+        return b.value().cols();
     }
 }

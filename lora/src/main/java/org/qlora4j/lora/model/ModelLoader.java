@@ -23,7 +23,7 @@ import org.qlora4j.nf4.weight.Weight;
  *
  * <p>Matrices are read and quantized by several threads a few ahead of the upload, so the host holds a handful of
  * quantized matrices and never the whole model in floating point. Embedding and output layer stay in floating point, as
- * in bitsandbytes.
+ * in bitsandbytes, unless they are asked for in 8 bits.
  */
 public final class ModelLoader {
     private ModelLoader() {}
@@ -34,8 +34,14 @@ public final class ModelLoader {
      * @param dtype torch_dtype: F32, BF16 or F16; what the unquantized weights are kept in
      * @param quantization of the linear layers, null for none
      * @param threads that read and quantize
+     * @param int8 what is kept in 8 bits
      */
-    public record Options(DType dtype, @Nullable Quantization quantization, int threads) {
+    public record Options(DType dtype, @Nullable Quantization quantization, int threads, Int8 int8) {
+        /** Nothing in 8 bits. */
+        public Options(DType dtype, @Nullable Quantization quantization, int threads) {
+            this(dtype, quantization, threads, Int8.NOTHING);
+        }
+
         public Options {
             if (dtype != DType.F32 && dtype != DType.BF16 && dtype != DType.F16) {
                 throw new IllegalArgumentException(
@@ -44,7 +50,20 @@ public final class ModelLoader {
             if (threads < 1) {
                 throw new IllegalArgumentException("threads must be at least 1, got " + threads);
             }
+            if (quantization != null && int8.linears()) {
+                throw new IllegalArgumentException("linear layers can be quantized to 4 or to 8 bits, not to both");
+            }
         }
+    }
+
+    /**
+     * What is kept in 8 bits, one scale a row (LLM.int8's storage).
+     *
+     * @param linears the linear layers that 4-bit quantization would take
+     * @param embeddings embedding and output layer
+     */
+    public record Int8(boolean linears, boolean embeddings) {
+        public static final Int8 NOTHING = new Int8(false, false);
     }
 
     /** A linear layer to be loaded. */
@@ -76,7 +95,10 @@ public final class ModelLoader {
             ModelConfig c, WeightReader loader, Device device, Options options, BiConsumer<Integer, Integer> progress) {
         Scope scope = device.newScope();
         try {
-            Weight embedding = loader.read("model.embed_tokens.weight", c.vocabSize(), c.hiddenSize(), null)
+            String table = "model.embed_tokens.weight";
+            Weight embedding = (options.int8().embeddings()
+                            ? loader.readInt8(table, c.vocabSize(), c.hiddenSize())
+                            : loader.read(table, c.vocabSize(), c.hiddenSize(), null))
                     .upload(device, scope);
             Map<String, Linear> linears = linears(loader, specs(c), device, scope, options, progress);
             LayerBuilder builder = new LayerBuilder(c, linears, loader, device, scope);
@@ -86,7 +108,7 @@ public final class ModelLoader {
             }
             Linear output = c.tieWordEmbeddings() ? new Linear("lm_head", embedding, null) : builder.linear("lm_head");
             LossHead head = new LossHead(device, builder.norm("model.norm", c.hiddenSize()), output);
-            return new Transformer(c, device, scope, embedding, layers, head);
+            return new Transformer(c, device, scope, new Embedding("model.embed_tokens", embedding), layers, head);
         } catch (RuntimeException | Error e) {
             scope.close();
             throw e;
@@ -137,8 +159,7 @@ public final class ModelLoader {
             for (int i = 0; i < specs.size(); i++) {
                 for (; next < Math.min(specs.size(), i + 2 * options.threads()); next++) {
                     Spec s = specs.get(next);
-                    ahead.add(pool.submit(() ->
-                            loader.read(s.name + ".weight", s.out, s.in, s.quantize ? options.quantization() : null)));
+                    ahead.add(pool.submit(() -> read(loader, s, options)));
                 }
                 Spec spec = specs.get(i);
                 try {
@@ -153,6 +174,13 @@ public final class ModelLoader {
             }
         }
         return linears;
+    }
+
+    private static WeightReader.Prepared read(WeightReader loader, Spec s, Options options) {
+        boolean eight = s.quantize ? options.int8().linears() : options.int8().embeddings();
+        return eight
+                ? loader.readInt8(s.name + ".weight", s.out, s.in)
+                : loader.read(s.name + ".weight", s.out, s.in, s.quantize ? options.quantization() : null);
     }
 
     private static RuntimeException unwrap(Exception e) {

@@ -25,6 +25,12 @@ record ShapesOnly(DType dtype) implements WeightReader {
         };
     }
 
+    @Override
+    public Prepared readInt8(String name, int rows, int cols) {
+        return (device, scope) ->
+                new Weight.Int8(scope.newTensor(DType.I8, rows, cols), scope.newTensor(DType.F32, 1, rows));
+    }
+
     private static Weight.AbsMax absmax(Scope scope, Quantization q, int blocks) {
         if (!q.doubleQuant()) {
             return new Weight.AbsMax.Plain(scope.newTensor(DType.F32, 1, blocks));

@@ -7,7 +7,6 @@ import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
-import org.qlora4j.nf4.weight.Weight;
 
 /**
  * A decoder-only language model with a frozen base; LoRA is attached to its {@link #linears()}.
@@ -18,12 +17,13 @@ public final class Transformer implements AutoCloseable {
     private final ModelConfig config;
     private final Device device;
     private final Scope weights;
-    private final Weight embedding;
+    private final Embedding embedding;
     private final List<Layer> layers;
     private final LossHead head;
     private boolean checkpointing;
 
-    Transformer(ModelConfig config, Device device, Scope weights, Weight embedding, List<Layer> layers, LossHead head) {
+    Transformer(
+            ModelConfig config, Device device, Scope weights, Embedding embedding, List<Layer> layers, LossHead head) {
         this.config = config;
         this.device = device;
         this.weights = weights;
@@ -40,8 +40,8 @@ public final class Transformer implements AutoCloseable {
         return device;
     }
 
-    /** The token embedding [V, C]; also the output layer's weight if they are tied. */
-    public Weight embedding() {
+    /** The token embedding. */
+    public Embedding embedding() {
         return embedding;
     }
 
@@ -56,6 +56,11 @@ public final class Transformer implements AutoCloseable {
     /** The output layer, {@code lm_head}. */
     public Linear outputLayer() {
         return head.output;
+    }
+
+    /** True if an adapter is attached. */
+    public boolean hasAdapter() {
+        return embedding.isTrained() || linears().stream().anyMatch(Linear::isTrained);
     }
 
     /**
@@ -110,8 +115,11 @@ public final class Transformer implements AutoCloseable {
                     if (s == null) {
                         s = layers.get(i).forward(null, inputs.get(i), sequences, null, inner);
                     }
-                    layers.get(i).backward(d, i > lowest, s, sequences, inner);
+                    layers.get(i).backward(d, i > lowest || embedding.isTrained(), s, sequences, inner);
                 }
+            }
+            if (d != null && embedding.isTrained()) {
+                embedding.backward(d, batch.ids(), device, step);
             }
         }
         return losses;
@@ -258,7 +266,7 @@ public final class Transformer implements AutoCloseable {
 
     private Tensor embed(int[] ids, Step step) {
         Tensor x = step.newTensor(ids.length, config.hiddenSize());
-        step.ops().embedding(x, upload(ids, step), embedding);
+        embedding.forward(x, ids, device, step);
         return x;
     }
 
@@ -269,6 +277,9 @@ public final class Transformer implements AutoCloseable {
     }
 
     private int lowestTrainedLayer() {
+        if (embedding.isTrained()) {
+            return 0;
+        }
         for (int i = 0; i < layers.size(); i++) {
             if (layers.get(i).isTrained()) {
                 return i;

@@ -101,6 +101,39 @@ final class WeightLoader implements WeightReader {
         };
     }
 
+    /** Each row by its largest magnitude; read and quantized while it is uploaded. */
+    @Override
+    public Prepared readInt8(String name, int rows, int cols) {
+        StoredTensor t = files.get(name);
+        expectShape(t, rows, cols);
+        if (!t.type().readsAsFloats()) {
+            throw new ModelFormatException(
+                    t.file(),
+                    "tensor '" + name + "' holds " + t.type().name() + "; 8 bits are made of floating point only");
+        }
+        return (device, scope) -> {
+            Tensor codes = scope.newTensor(DType.I8, rows, cols);
+            Tensor absmax = scope.newTensor(DType.F32, 1, rows);
+            int step = Math.min(rows, Math.max(1, CHUNK / cols));
+            float[] floats = new float[Math.multiplyExact(step, cols)];
+            for (int r = 0; r < rows; r += step) {
+                int n = Math.min(step, rows - r);
+                readRows(t, r, n, cols, floats);
+                byte[] bytes = new byte[n * cols];
+                float[] largest = new float[n];
+                for (int i = 0; i < n * cols; i++) {
+                    largest[i / cols] = Math.max(largest[i / cols], Math.abs(floats[i]));
+                }
+                for (int i = 0; i < n * cols; i++) {
+                    bytes[i] = Weight.Int8.code(floats[i], largest[i / cols]);
+                }
+                device.upload(codes.rows(r, n), bytes, 0);
+                device.upload(absmax.cols(r, n), largest, 0);
+            }
+            return new Weight.Int8(codes, absmax);
+        };
+    }
+
     private void upload(Device device, Tensor dst, float[] values, int count) {
         if (dtype == DType.F32) {
             device.upload(dst, values, 0);

@@ -24,6 +24,9 @@ interface WeightReader {
      */
     Prepared read(String name, int rows, int cols, @Nullable Quantization quantization);
 
+    /** A matrix in LLM.int8's storage, made from floating point. Parameters as for {@link #read}. */
+    Prepared readInt8(String name, int rows, int cols);
+
     /**
      * A vector in the device's floating point type: a norm's weight or a bias.
      *

@@ -74,7 +74,7 @@ class LinearTest {
         LoraWeights.@Nullable Magnitude magnitude = dora
                 ? new LoraWeights.Magnitude(parameter("m", 1, OUT), scope.newTensor(1, OUT), scope.newTensor(1, OUT))
                 : null;
-        return new LoraWeights(parameter("a", RANK, IN), parameter("b", OUT, RANK), 0.75, dropout, 3, magnitude);
+        return new LoraWeights(parameter("a", RANK, IN), parameter("b", OUT, RANK), 0.75, dropout, 3, magnitude, null);
     }
 
     @ParameterizedTest

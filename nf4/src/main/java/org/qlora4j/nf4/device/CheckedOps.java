@@ -112,6 +112,18 @@ public final class CheckedOps implements Ops {
     }
 
     @Override
+    public void embeddingBackward(Tensor dTable, Tensor ids, Tensor dOut) {
+        String op = "embeddingBackward";
+        checkThread(op);
+        check.floats(op, "dTable", dTable);
+        check.floats(op, "dOut", dOut, dOut.rows(), dTable.cols());
+        check.indices(op, "ids", ids, dOut.rows(), dTable.rows(), "rows of dTable");
+        check.apart(op, "dTable", dTable, "ids", ids);
+        check.apart(op, "dTable", dTable, "dOut", dOut);
+        ops.embeddingBackward(dTable, ids, dOut);
+    }
+
+    @Override
     public void gatherRows(Tensor out, Tensor x, Tensor rows) {
         String op = "gatherRows";
         checkThread(op);

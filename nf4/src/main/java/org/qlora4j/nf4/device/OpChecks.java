@@ -112,6 +112,10 @@ final class OpChecks {
     void weight(String op, String arg, Weight w) {
         switch (w) {
             case Weight.Dense dense -> anyFloats(op, arg, dense.values());
+            case Weight.Int8 w8 -> {
+                usable(op, arg, w8.codes());
+                part(op, arg, "absmax", w8.absmax(), DType.F32, w8.rows());
+            }
             case Weight.Quantized q -> {
                 blockSize(op, arg, q.blockSize());
                 part(op, arg, "packed", q.packed(), DType.U8, ((long) q.rows() * q.cols() + 1) / 2);
@@ -179,6 +183,7 @@ final class OpChecks {
     void apart(String op, String outName, Tensor out, String inName, Weight w) {
         switch (w) {
             case Weight.Dense dense -> apart(op, outName, out, inName, dense.values());
+            case Weight.Int8 w8 -> apart(op, outName, out, inName, w8.codes());
             case Weight.Quantized q -> apart(op, outName, out, inName, q.packed());
         }
     }

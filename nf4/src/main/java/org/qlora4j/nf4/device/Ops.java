@@ -36,6 +36,15 @@ public interface Ops {
     /** {@code out[i] = table[ids[i]]}. @param out float [N, C] @param ids I32 [1, N] @param table [V, C] */
     void embedding(Tensor out, Tensor ids, Weight table);
 
+    /**
+     * {@code dTable[ids[i]] += dOut[i]}, in the order of i; an id may come more than once.
+     *
+     * @param dTable float [V, C]
+     * @param ids I32 [1, N]
+     * @param dOut float [N, C]
+     */
+    void embeddingBackward(Tensor dTable, Tensor ids, Tensor dOut);
+
     /** {@code out[i] = x[rows[i]]}. @param out float [L, C] @param x float [N, C] @param rows I32 [1, L] */
     void gatherRows(Tensor out, Tensor x, Tensor rows);
 

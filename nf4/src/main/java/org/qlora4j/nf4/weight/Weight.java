@@ -70,6 +70,50 @@ public sealed interface Weight {
         }
     }
 
+    /**
+     * A matrix in LLM.int8's storage: {@code code · absmax[row] / 127} with a signed byte for each value, one scale a row.
+     *
+     * @param codes I8 [rows, cols]
+     * @param absmax F32 [1, rows], the largest magnitude of each row (bitsandbytes' SCB)
+     * @see <a href="https://arxiv.org/abs/2208.07339">Dettmers et al. 2022</a>
+     */
+    record Int8(Tensor codes, Tensor absmax) implements Weight {
+        /** bitsandbytes multiplies by this number in fp32 (int8_vectorwise_dequant). */
+        public static final float INVERSE_127 = 7.874015718698502e-3f;
+
+        public Int8 {
+            if (codes.dtype() != DType.I8 || absmax.dtype() != DType.F32 || absmax.numel() != codes.rows()) {
+                throw new IllegalArgumentException(
+                        "an 8-bit weight needs I8 codes and one F32 absmax a row, got " + codes + " and " + absmax);
+            }
+        }
+
+        /** Code of {@code v} in a row of this absmax: to nearest, ties to even. */
+        public static byte code(float v, float absmax) {
+            return absmax == 0 ? 0 : (byte) Math.rint(v * (127f / absmax));
+        }
+
+        /** What a code stands for, with bitsandbytes' two roundings. */
+        public static float decode(byte code, float absmax) {
+            return code * absmax * INVERSE_127;
+        }
+
+        @Override
+        public int rows() {
+            return codes.rows();
+        }
+
+        @Override
+        public int cols() {
+            return codes.cols();
+        }
+
+        @Override
+        public long bytes() {
+            return codes.spanBytes() + absmax.spanBytes();
+        }
+    }
+
     /** The scales of a 4-bit weight. */
     sealed interface AbsMax {
         /** Number of blocks. */

@@ -95,6 +95,15 @@ class CheckedOpsTest {
     }
 
     @Test
+    void embeddingGradient() {
+        refused("ids[1] must be from 0 to 3", () -> ops.embeddingBackward(t(4, 3), ints(0, 4), t(2, 3)));
+        refused("dOut must be [2, 3]", () -> ops.embeddingBackward(t(4, 3), ints(0, 1), t(2, 5)));
+        Tensor both = t(4, 3);
+        refused("must not overlap dOut", () -> ops.embeddingBackward(both, ints(0, 1), both.rows(1, 2)));
+        passes(() -> ops.embeddingBackward(t(4, 3), ints(0, 0), t(2, 3)));
+    }
+
+    @Test
     void rowNorms() {
         Weight w = quantized(5, 7);
         refused("inverseRowNorms: a must be [2, 7]", () -> ops.inverseRowNorms(t(1, 5), w, t(2, 5), t(5, 2), 1));

@@ -115,6 +115,7 @@ abstract class ProductContract extends DeviceContract {
         for (DType type : denseTypes()) {
             weights.add(both.dense(type, rows, cols));
         }
+        weights.add(both.int8(rows, cols));
         for (QuantType type : QuantType.values()) {
             for (boolean nested : new boolean[] {false, true}) {
                 weights.add(both.quantized(type, 32 << turn++ % 8, nested, rows, cols));
@@ -163,6 +164,20 @@ abstract class ProductContract extends DeviceContract {
                 "matmul n=" + n + " with " + w.name() + (transW ? "ᵀ" : "") + " beta=" + beta + " " + layout,
                 out,
                 sum(in));
+    }
+
+    @Test
+    void embeddingBackwardAddsInOrder() {
+        for (int i = 0; i < SIZES.length; i++) {
+            int rows = SIZES[(i * 5 + 3) % SIZES.length];
+            int vocabulary = SIZES[(i * 3 + 1) % SIZES.length];
+            Pair dTable = both.random(vocabulary, SIZES[i], 1, layout(i));
+            Pair ids = both.randomIndices(rows, vocabulary);
+            Pair dOut = both.random(rows, SIZES[i], 1, layout(i / 2));
+            both.ops().embeddingBackward(dTable.mine(), ids.mine(), dOut.mine());
+            both.referenceOps().embeddingBackward(dTable.expected(), ids.expected(), dOut.expected());
+            both.assertClose("embeddingBackward " + rows + " of " + vocabulary, dTable, sum(rows));
+        }
     }
 
     @Test

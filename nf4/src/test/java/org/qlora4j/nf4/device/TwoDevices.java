@@ -130,6 +130,18 @@ final class TwoDevices implements AutoCloseable {
                 new Weight.Dense(pair.mine), new Weight.Dense(pair.expected), type + " [" + rows + ", " + cols + "]");
     }
 
+    WeightPair int8(int rows, int cols) {
+        byte[] codes = new byte[rows * cols];
+        random.nextBytes(codes);
+        Tensor a = mine.newTensor(DType.I8, rows, cols);
+        Tensor b = expected.newTensor(DType.I8, rows, cols);
+        device.upload(a, codes, 0);
+        reference.upload(b, codes, 0);
+        Tensor[] absmax = floats(rows, 0.01f, 0.4f);
+        return new WeightPair(
+                new Weight.Int8(a, absmax[0]), new Weight.Int8(b, absmax[1]), "int8 [" + rows + ", " + cols + "]");
+    }
+
     WeightPair quantized(QuantType type, int blockSize, boolean nested, int rows, int cols) {
         long n = (long) rows * cols;
         byte[] packed = new byte[(int) ((n + 1) / 2)];

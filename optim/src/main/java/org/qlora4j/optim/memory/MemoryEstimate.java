@@ -4,6 +4,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import org.qlora4j.lora.adapter.InitWeights;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.model.Linear;
@@ -48,13 +49,13 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
 
     /** Counts a run's memory. */
     public static MemoryEstimate of(MemorySettings run) {
-        ModelLoader.Options options = new ModelLoader.Options(run.dtype(), run.quantization(), 1);
+        ModelLoader.Options options = new ModelLoader.Options(run.dtype(), run.quantization(), 1, run.int8());
         try (DryDevice device = Devices.dryCpu(run.threads(), run.computeType());
                 Transformer model = ModelLoader.withoutWeights(run.model(), device, options)) {
             long loaded = inScopes(device);
             // start values do not change sizes, and some are computed from weights that are not there
             LoraConfig lora = run.lora().toBuilder()
-                    .initWeights(LoraConfig.InitWeights.TRUE)
+                    .initWeights(InitWeights.TRUE)
                     .build();
             try (LoraAdapter adapter = LoraAdapter.attach(model, lora, 0)) {
                 long attached = inScopes(device);
@@ -89,17 +90,17 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
             long paged) {
         long quantizedBytes = 0;
         long quantized = 0;
-        long dense = model.embedding().bytes();
-        long parameters = numel(model.embedding());
+        long dense = model.embedding().frozen().bytes();
+        long parameters = numel(model.embedding().frozen());
         for (Linear linear : model.linears()) {
             Weight w = linear.frozen();
-            if (w instanceof Weight.Quantized) {
+            if (w instanceof Weight.Quantized || w instanceof Weight.Int8 && linear != model.outputLayer()) {
                 quantizedBytes += w.bytes();
                 quantized += numel(w);
-            } else if (w != model.embedding()) {
+            } else if (w != model.embedding().frozen()) {
                 dense += w.bytes();
             }
-            parameters += w == model.embedding() ? 0 : numel(w);
+            parameters += w == model.embedding().frozen() ? 0 : numel(w);
         }
         long inputs = grown(device, before, "Transformer");
         long head = grown(device, before, "LossHead");
@@ -107,7 +108,7 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
         long attention = grown(device, before, DryDevice.ATTENTION);
         long layers = device.peakBytes() - loaded - adapterBytes - state - inputs - head - products - attention;
         List<Item> items = new ArrayList<>();
-        items.add(new Item("quantized_linears", "linear layers in 4 bits, with their scales", quantizedBytes));
+        items.add(new Item("quantized_linears", "quantized linear layers, with their scales", quantizedBytes));
         items.add(new Item("embeddings_and_head", "embedding, output layer and others not quantized", dense));
         items.add(new Item("norms_and_tables", "norms, biases, codebooks", loaded - quantizedBytes - dense));
         items.add(new Item("adapters", "LoRA's A and B in fp32", adapterBytes / 2));

@@ -6,6 +6,7 @@ import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.ModelConfig;
+import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.Quantization;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.optim.OptimizerConfig;
@@ -16,6 +17,7 @@ import org.qlora4j.optim.OptimizerConfig;
  * @param model the base
  * @param dtype what its unquantized weights are kept in
  * @param quantization of its linear layers, null for none
+ * @param int8 what is kept in 8 bits
  * @param lora which layers are trained, and at which rank
  * @param optimizer its rule and how its state lies
  * @param gradientCheckpointing whether backward runs each layer again
@@ -28,6 +30,7 @@ public record MemorySettings(
         ModelConfig model,
         DType dtype,
         @Nullable Quantization quantization,
+        ModelLoader.Int8 int8,
         LoraConfig lora,
         OptimizerConfig optimizer,
         boolean gradientCheckpointing,
@@ -50,6 +53,7 @@ public record MemorySettings(
                 model,
                 dtype,
                 quantization,
+                int8,
                 lora,
                 optimizer,
                 gradientCheckpointing,
@@ -62,13 +66,14 @@ public record MemorySettings(
     /** The same run with or without gradient checkpointing. */
     public MemorySettings withCheckpointing(boolean on) {
         return new MemorySettings(
-                model, dtype, quantization, lora, optimizer, on, passes, evaluation, threads, computeType);
+                model, dtype, quantization, int8, lora, optimizer, on, passes, evaluation, threads, computeType);
     }
 
     /** The same run with another quantization. */
     public MemorySettings withQuantization(Quantization other) {
+        ModelLoader.Int8 linearsIn4 = new ModelLoader.Int8(false, int8.embeddings());
         return new MemorySettings(
-                model, dtype, other, lora, optimizer, gradientCheckpointing, passes, evaluation, threads, computeType);
+                model, dtype, other, linearsIn4, lora, optimizer, gradientCheckpointing, passes, evaluation, threads, computeType);
     }
 
     /** The same run with another adapter. */
@@ -77,6 +82,7 @@ public record MemorySettings(
                 model,
                 dtype,
                 quantization,
+                int8,
                 other,
                 optimizer,
                 gradientCheckpointing,
@@ -92,6 +98,7 @@ public record MemorySettings(
                 model,
                 dtype,
                 quantization,
+                int8,
                 lora,
                 other,
                 gradientCheckpointing,

@@ -56,6 +56,7 @@ class MemoryEstimateTest {
                     source.config(),
                     DType.BF16,
                     Quantization.NF4_DOUBLE,
+                    ModelLoader.Int8.NOTHING,
                     lora,
                     ADAMW,
                     checkpointing,

@@ -90,6 +90,25 @@ final class CpuOps implements Ops {
         });
     }
 
+    /**
+     * Work on all rows of {@code n} columns from {@code first}: sums over rows in their order, whatever the workers.
+     */
+    @FunctionalInterface
+    private interface Columns {
+        void run(int first, int n);
+    }
+
+    private void columns(Tensor t, Columns work) {
+        if (t.numel() < ALONE) {
+            work.run(0, t.cols());
+            return;
+        }
+        workers.run((w, count) -> {
+            int from = Workers.from(t.cols(), 64, w, count);
+            work.run(from, Workers.from(t.cols(), 64, w + 1, count) - from);
+        });
+    }
+
     private static long at(Tensor t, int row, int col) {
         return t.rowAddress(row) + 4L * col;
     }
@@ -112,6 +131,15 @@ final class CpuOps implements Ops {
     @Override
     public void embedding(Tensor out, Tensor ids, Weight table) {
         gemm.gather(out, ids.address(), table);
+    }
+
+    @Override
+    public void embeddingBackward(Tensor dTable, Tensor ids, Tensor dOut) {
+        columns(dOut, (from, n) -> {
+            for (int r = 0; r < dOut.rows(); r++) {
+                kernels.axpby(at(dTable, intAt(ids.address(), r), from), 1, at(dOut, r, from), 1, n);
+            }
+        });
     }
 
     @Override
@@ -245,18 +273,11 @@ final class CpuOps implements Ops {
 
     @Override
     public void columnDots(Tensor out, Tensor a, Tensor b) {
-        Workers.Task task = (w, count) -> {
-            int from = Workers.from(a.cols(), 64, w, count);
-            int n = Workers.from(a.cols(), 64, w + 1, count) - from;
-            for (int r = 0; r < a.rows() && n > 0; r++) {
+        columns(a, (from, n) -> {
+            for (int r = 0; r < a.rows(); r++) {
                 kernels.productAdd(at(out, 0, from), 1, at(a, r, from), at(b, r, from), n);
             }
-        };
-        if (a.numel() < ALONE) {
-            workers.runAlone(task);
-        } else {
-            workers.run(task);
-        }
+        });
     }
 
     @Override

@@ -96,7 +96,7 @@ final class Gemm {
         }
         WeightRows rows = new WeightRows(kernels, w, tables);
         boolean direct =
-                transW && rows.hasDirectDot() && x.rows() <= (w instanceof Weight.Dense ? DIRECT_DENSE : DIRECT_4_BIT);
+                transW && rows.hasDirectDot() && x.rows() <= (w instanceof Weight.Quantized ? DIRECT_4_BIT : DIRECT_DENSE);
         if (direct) {
             vectorProduct(out, x, w, rows, beta);
         } else if (bf16 != null && transW) {

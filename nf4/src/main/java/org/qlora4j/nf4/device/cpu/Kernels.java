@@ -64,6 +64,12 @@ interface Kernels {
      */
     void dropout(long y, long x, float factor, int threshold, long seed, long index, int n);
 
+    /** LLM.int8's codes to fp32: {@code y = code · absmax · (1/127)}, two roundings. */
+    void decode8(long y, long codes, float absmax, int n);
+
+    /** Σ code·x with signed bytes. */
+    float dotInt8(long codes, long x, int n);
+
     /** Σ w·x with w in bf16. */
     float dotBf16(long w, long x, int n);
 

@@ -8,6 +8,7 @@ import java.lang.foreign.MemorySegment;
 import org.qlora4j.bindings.HostMemory;
 import org.qlora4j.nf4.device.Dropout;
 import org.qlora4j.nf4.device.HostElements;
+import org.qlora4j.nf4.weight.Weight;
 
 /** Plain loops, for JVMs without the Vector API module and as the control of {@link VectorKernels}. */
 final class ScalarKernels implements Kernels {
@@ -243,6 +244,22 @@ final class ScalarKernels implements Kernels {
     @Override
     public OptimizerKernels optimizers() {
         return new ScalarOptimizers();
+    }
+
+    @Override
+    public void decode8(long y, long codes, float absmax, int n) {
+        for (int i = 0; i < n; i++) {
+            set(y + 4L * i, Weight.Int8.decode(ALL.get(JAVA_BYTE, codes + i), absmax));
+        }
+    }
+
+    @Override
+    public float dotInt8(long codes, long x, int n) {
+        float[] sums = new float[LANES];
+        for (int i = 0; i < n; i++) {
+            sums[i % LANES] = Math.fma(ALL.get(JAVA_BYTE, codes + i), get(x + 4L * i), sums[i % LANES]);
+        }
+        return sum(sums);
     }
 
     @Override

@@ -264,6 +264,20 @@ final class VectorKernels implements Kernels {
     }
 
     @Override
+    public void decode8(long y, long codes, float absmax, int n) {
+        int whole = n & -8;
+        Int8Vectors.decode(y, codes, absmax, whole);
+        scalar.decode8(y + 4L * whole, codes + whole, absmax, n - whole);
+    }
+
+    @Override
+    public float dotInt8(long codes, long x, int n) {
+        int whole = n & -16;
+        float s = Int8Vectors.dot(codes, x, whole);
+        return whole == n ? s : s + scalar.dotInt8(codes + whole, x + 4L * whole, n - whole);
+    }
+
+    @Override
     public float dotBf16(long w, long x, int n) {
         FloatVector s0 = FloatVector.zero(F8);
         FloatVector s1 = FloatVector.zero(F8);

@@ -46,6 +46,7 @@ final class WeightRows {
         switch (weight) {
             case Weight.Dense d -> decodeDense(y, d.values(), row, col, n);
             case Weight.Quantized q -> decode4(y, q, first, n, scratch);
+            case Weight.Int8 w8 -> decode8(y, w8, row, col, n);
         }
     }
 
@@ -81,6 +82,17 @@ final class WeightRows {
                 default ->
                     throw new IllegalArgumentException("the cpu device reads F32, BF16 and F16 weights, not " + values);
             }
+            done += count;
+            row++;
+            col = 0;
+        }
+    }
+
+    private void decode8(long y, Weight.Int8 w, int row, int col, int n) {
+        int done = 0;
+        while (done < n) {
+            int count = Math.min(n - done, w.cols() - col);
+            kernels.decode8(y + 4L * done, w.codes().rowAddress(row) + col, get(w.absmax().address() + 4L * row), count);
             done += count;
             row++;
             col = 0;
@@ -144,6 +156,7 @@ final class WeightRows {
     boolean hasDirectDot() {
         return switch (weight) {
             case Weight.Dense d -> d.values().dtype() != DType.F16;
+            case Weight.Int8 w8 -> true;
             case Weight.Quantized q -> q.cols() % 64 == 0 && q.blockSize() >= 64 && q.cols() % q.blockSize() == 0;
         };
     }
@@ -167,6 +180,13 @@ final class WeightRows {
                 for (int r = 0; r < rows; r++) {
                     long row = d.values().rowAddress(first + r);
                     set(y + 4L * r, f32 ? kernels.dot(row, x, cols) : kernels.dotBf16(row, x, cols));
+                }
+            }
+            case Weight.Int8 w8 -> {
+                for (int r = 0; r < rows; r++) {
+                    float absmax8 = get(w8.absmax().address() + 4L * (first + r));
+                    float sum = kernels.dotInt8(w8.codes().rowAddress(first + r), x, cols);
+                    set(y + 4L * r, sum * absmax8 * Weight.Int8.INVERSE_127);
                 }
             }
             case Weight.Quantized q ->

@@ -69,6 +69,15 @@ final class ReferenceOps implements Ops {
     }
 
     @Override
+    public void embeddingBackward(Tensor dTable, Tensor ids, Tensor dOut) {
+        for (int i = 0; i < dOut.rows(); i++) {
+            for (int j = 0; j < dOut.cols(); j++) {
+                blend(dTable, index(ids, i), j, 1, get(dOut, i, j));
+            }
+        }
+    }
+
+    @Override
     public void gatherRows(Tensor out, Tensor x, Tensor rows) {
         for (int i = 0; i < out.rows(); i++) {
             for (int j = 0; j < out.cols(); j++) {

@@ -1,5 +1,6 @@
 package org.qlora4j.nf4.device.cpu;
 
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_SHORT;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -15,6 +16,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.qlora4j.nf4.weight.Weight;
 
 /** The vector loops against their plain twins, and against mathematics where both could be wrong. */
 class KernelsTest {
@@ -266,6 +268,34 @@ class KernelsTest {
                 assertEquals(two, k.dot(at[0], at[1], n), TOLERANCE * size, "dot of " + n);
                 assertEquals(three, k.dot3(at[0], at[1], at[2], n), TOLERANCE * size, "dot3 of " + n);
                 assertEquals(bf16, k.dotBf16(at[4], at[1], n), TOLERANCE * size, "dotBf16 of " + n);
+            }
+        }
+    }
+
+    @Test
+    void int8CodesInBothTwins() {
+        MemorySegment codes = arena.allocate(2100, 64);
+        MemorySegment x = arena.allocate(4L * 2100, 64);
+        for (int i = 0; i < 2100; i++) {
+            codes.set(JAVA_BYTE, i, (byte) random.nextInt(256));
+            x.setAtIndex(JAVA_FLOAT, i, (float) random.nextGaussian());
+        }
+        for (int n : LENGTHS) {
+            double sum = 0;
+            double size = 1;
+            for (int i = 0; i < n; i++) {
+                double product = codes.get(JAVA_BYTE, i) * (double) x.getAtIndex(JAVA_FLOAT, i);
+                sum += product;
+                size += Math.abs(product);
+            }
+            MemorySegment y = arena.allocate(4L * n + 4, 64);
+            for (Kernels k : new Kernels[] {scalar, vector}) {
+                assertEquals(sum, k.dotInt8(codes.address(), x.address(), n), TOLERANCE * size, "dotInt8 of " + n);
+                k.decode8(y.address(), codes.address(), 0.37f, n);
+                for (int i = 0; i < n; i++) {
+                    assertEquals(
+                            Weight.Int8.decode(codes.get(JAVA_BYTE, i), 0.37f), y.getAtIndex(JAVA_FLOAT, i), "code " + i);
+                }
             }
         }
     }
