@@ -52,10 +52,11 @@ final class Adapters implements AutoCloseable {
     static Adapters load(Arguments a, Transformer model, double dropout) {
         Adapters adapters = new Adapters();
         try {
-            folders(a).forEach((name, folder) -> adapters.byName.put(
-                    name,
-                    AdapterFiles.loadDetached(
-                            model, AdapterFiles.readConfig(folder).withDropout(dropout), folder)));
+            folders(a)
+                    .forEach((name, folder) -> adapters.byName.put(
+                            name,
+                            AdapterFiles.loadDetached(
+                                    model, AdapterFiles.readConfig(folder).withDropout(dropout), folder)));
             if (a.has("adapter_weights")) {
                 adapters.combine(a);
             } else if (!adapters.byName.isEmpty()) {

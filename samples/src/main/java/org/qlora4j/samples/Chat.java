@@ -12,7 +12,9 @@ import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.text.Message;
 
-/** A conversation at the terminal, with ms-swift's words: exit, quit, clear, reset-system, multi-line; and adapter NAME. */
+/**
+ * A conversation at the terminal, with ms-swift's words: exit, quit, clear, reset-system, multi-line; and adapter NAME.
+ */
 final class Chat {
     private static final String END_OF_LINES = "#";
 

@@ -28,7 +28,8 @@ class AdaptersTest {
     private void prepare() throws IOException {
         model = TinyModel.write(folder.resolve("model"));
         data = folder.resolve("rows.jsonl");
-        Files.writeString(data, "{\"query\": \"ab\", \"response\": \"cde\"}\n{\"query\": \"b\", \"response\": \"fg\"}\n");
+        Files.writeString(
+                data, "{\"query\": \"ab\", \"response\": \"cde\"}\n{\"query\": \"b\", \"response\": \"fg\"}\n");
     }
 
     private Path train(String name, String... options) {
@@ -57,7 +58,8 @@ class AdaptersTest {
     }
 
     private double loss(String... options) {
-        List<String> words = new ArrayList<>(List.of("eval", "--model", model.toString(), "--val_dataset", data.toString()));
+        List<String> words =
+                new ArrayList<>(List.of("eval", "--model", model.toString(), "--val_dataset", data.toString()));
         words.addAll(List.of(options));
         Output output = qlora(words.toArray(String[]::new));
         assertEquals(0, output.exit(), output.err());
@@ -76,9 +78,15 @@ class AdaptersTest {
         double onlyB = loss("--adapters", b.toString());
         assertNotEquals(base, onlyA);
         assertEquals(
-                base, loss("--adapters", a.toString(), b.toString(), "--adapter_weights", "0", "0"), 2e-6, "weights of 0");
+                base,
+                loss("--adapters", a.toString(), b.toString(), "--adapter_weights", "0", "0"),
+                2e-6,
+                "weights of 0");
         assertEquals(
-                onlyB, loss("--adapters", a.toString(), b.toString(), "--adapter_weights", "0", "1"), 2e-6, "one of them");
+                onlyB,
+                loss("--adapters", a.toString(), b.toString(), "--adapter_weights", "0", "1"),
+                2e-6,
+                "one of them");
         Output chat = qloraTyping(
                 "ab\nadapter second\nadapter base\nadapter third\nexit\n",
                 "infer",
@@ -142,13 +150,22 @@ class AdaptersTest {
         assertEquals(exact, loss("--quant_bits", "0"));
         Path adapter = train("eight", "--quant_bits", "8", "--quantize_embeddings", "8");
         Output reopened = qlora(
-                "eval", "--model", model.toString(), "--val_dataset", data.toString(), "--adapters", adapter.toString());
-        assertTrue(reopened.out().contains("int8, embedding and output layer int8"), "as in training: " + reopened.out());
+                "eval",
+                "--model",
+                model.toString(),
+                "--val_dataset",
+                data.toString(),
+                "--adapters",
+                adapter.toString());
+        assertTrue(
+                reopened.out().contains("int8, embedding and output layer int8"), "as in training: " + reopened.out());
         for (String[] wrong : new String[][] {
-            {"--quant_bits", "5", "quant_method bnb with quant_bits 5 is not supported; supported: bnb with 4 or 8 bits"},
+            {"--quant_bits", "5", "quant_method bnb with quant_bits 5 is not supported; supported: bnb with 4 or 8 bits"
+            },
             {"--quantize_embeddings", "4", "quantize_embeddings must be 8 or 0, got 4"}
         }) {
-            Output output = qlora("eval", "--model", model.toString(), "--val_dataset", data.toString(), wrong[0], wrong[1]);
+            Output output =
+                    qlora("eval", "--model", model.toString(), "--val_dataset", data.toString(), wrong[0], wrong[1]);
             assertEquals(2, output.exit());
             assertTrue(output.err().contains(wrong[2]), output.err());
         }

@@ -51,8 +51,8 @@ public final class AdapterCombination {
      */
     public static LoraAdapter of(List<LoraAdapter> adapters, List<Double> weights, Type type) {
         if (adapters.isEmpty() || adapters.size() != weights.size()) {
-            throw new IllegalArgumentException(
-                    "there are " + adapters.size() + " adapters and " + weights.size() + " weights; one is needed for each");
+            throw new IllegalArgumentException("there are " + adapters.size() + " adapters and " + weights.size()
+                    + " weights; one is needed for each");
         }
         Transformer model = adapters.getFirst().model();
         Map<Linear, List<Pair>> pairs = new LinkedHashMap<>();
@@ -82,8 +82,7 @@ public final class AdapterCombination {
         return alphas;
     }
 
-    private static void collect(
-            LoraAdapter adapter, double weight, Transformer model, Map<Linear, List<Pair>> pairs) {
+    private static void collect(LoraAdapter adapter, double weight, Transformer model, Map<Linear, List<Pair>> pairs) {
         LoraConfig config = adapter.config().plain();
         LoraTargets parts = adapter.parts();
         boolean more = config.useDora()
@@ -122,8 +121,8 @@ public final class AdapterCombination {
         }
         for (Pair p : pairs) {
             if (p.rank != first) {
-                throw new IllegalArgumentException("combination_type linear needs equal ranks; " + linear.name() + " has "
-                        + first + " and " + p.rank + "; take cat");
+                throw new IllegalArgumentException("combination_type linear needs equal ranks; " + linear.name()
+                        + " has " + first + " and " + p.rank + "; take cat");
             }
         }
         return first;

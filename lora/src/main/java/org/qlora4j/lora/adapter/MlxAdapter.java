@@ -43,8 +43,11 @@ final class MlxAdapter {
             throw new ModelFormatException(file, "lora_parameters has no scale");
         }
         Map<String, Integer> ranks = ranks(folder);
-        int largest = ranks.values().stream().mapToInt(Integer::intValue).max().orElseThrow(() -> new ModelFormatException(
-                folder.resolve(WEIGHTS), "holds no tensor whose name ends in lora_a"));
+        int largest = ranks.values().stream()
+                .mapToInt(Integer::intValue)
+                .max()
+                .orElseThrow(() ->
+                        new ModelFormatException(folder.resolve(WEIGHTS), "holds no tensor whose name ends in lora_a"));
         Map<String, Integer> rankPattern = new LinkedHashMap<>();
         Map<String, Double> alphaPattern = new LinkedHashMap<>();
         ranks.forEach((module, rank) -> {
@@ -106,8 +109,7 @@ final class MlxAdapter {
                 }
                 float[] values = new float[n];
                 file.readFloats(t, 0, n, values, 0);
-                tensor.set()
-                        .accept(vector ? values : FileTensor.transposed(values, (int) t.dim(0), (int) t.dim(1)));
+                tensor.set().accept(vector ? values : FileTensor.transposed(values, (int) t.dim(0), (int) t.dim(1)));
             }
             if (!rest.isEmpty()) {
                 throw new ModelFormatException(

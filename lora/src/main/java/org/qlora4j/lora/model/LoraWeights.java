@@ -21,7 +21,9 @@ public record LoraWeights(
         Parameter b,
         double scale,
         double dropout,
-        int stream, @Nullable Magnitude magnitude, @Nullable Parameter bias) {
+        int stream,
+        @Nullable Magnitude magnitude,
+        @Nullable Parameter bias) {
     /**
      * DoRA's trained row lengths and what is computed from them at the start of each pass.
      *

@@ -54,7 +54,10 @@ class AdapterGoldenTest {
 
     static List<String> cases() throws IOException {
         try (Stream<Path> folders = Files.list(GOLDEN.resolve("adapters"))) {
-            return folders.filter(Files::isDirectory).map(f -> f.getFileName().toString()).sorted().toList();
+            return folders.filter(Files::isDirectory)
+                    .map(f -> f.getFileName().toString())
+                    .sorted()
+                    .toList();
         }
     }
 
@@ -102,8 +105,7 @@ class AdapterGoldenTest {
     private static void assertLogits(Safetensors golden, Transformer model, List<Batch.Row> rows) {
         float[] logits = model.logits(rows.getFirst().ids());
         float[] last = values(golden, "logits");
-        assertArrayEquals(
-                last, Arrays.copyOfRange(logits, logits.length - last.length, logits.length), (float) LOGITS);
+        assertArrayEquals(last, Arrays.copyOfRange(logits, logits.length - last.length, logits.length), (float) LOGITS);
     }
 
     private static void assertGradient(Safetensors golden, String name, Parameter p) {
@@ -139,7 +141,8 @@ class AdapterGoldenTest {
         JsonNode config = JSON.readTree(written.resolve(AdapterFiles.CONFIG).toFile());
         expectedConfig
                 .properties()
-                .forEach(e -> assertEquals(sameMeaning(e.getValue()), sameMeaning(config.path(e.getKey())), e.getKey()));
+                .forEach(
+                        e -> assertEquals(sameMeaning(e.getValue()), sameMeaning(config.path(e.getKey())), e.getKey()));
         try (Safetensors expected = Safetensors.open(folder.resolve(AdapterFiles.WEIGHTS));
                 Safetensors found = Safetensors.open(written.resolve(AdapterFiles.WEIGHTS))) {
             for (String tensor : expected.names()) {

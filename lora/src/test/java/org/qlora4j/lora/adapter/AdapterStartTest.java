@@ -65,8 +65,7 @@ class AdapterStartTest {
         for (int o = 0; o < linear.out(); o++) {
             for (int k = 0; k < l.rank(); k++) {
                 for (int i = 0; i < linear.in(); i++) {
-                    p[o * linear.in() + i] +=
-                            l.scale() * b[o * l.rank() + k] * (double) a[k * linear.in() + i];
+                    p[o * linear.in() + i] += l.scale() * b[o * l.rank() + k] * (double) a[k * linear.in() + i];
                 }
             }
         }
@@ -115,7 +114,8 @@ class AdapterStartTest {
                     double error = distance(expected, product(linear(model, module)));
                     // neighbouring singular values of a random matrix are close: eight iterations part them by 1e-2
                     double tolerance = how.contains("niter") ? 0.1 : 2e-3;
-                    assertTrue(error < tolerance * distance(expected, new double[expected.length]), module + ": " + error);
+                    assertTrue(
+                            error < tolerance * distance(expected, new double[expected.length]), module + ": " + error);
                 }
             }
             assertArrayEquals(base, model.logits(ids), "the base is what it was");
@@ -147,7 +147,8 @@ class AdapterStartTest {
         assertEquals(4, saved.r());
         try (Transformer model = LLAMA.load(device)) {
             try (LoraAdapter plain = AdapterFiles.load(model, saved, folder)) {
-                assertEquals(6, linear(model, "model.layers.0.mlp.up_proj").lora().rank());
+                assertEquals(
+                        6, linear(model, "model.layers.0.mlp.up_proj").lora().rank());
                 assertArrayEquals(trained, model.logits(ids), 1e-5f);
                 assertTrue(plain.parameters().count() > 0);
             }
@@ -173,9 +174,8 @@ class AdapterStartTest {
 
     @Test
     void loftqBringsTheQuantizedBaseNearerToTheOriginal() throws IOException {
-        LoraConfig config = LoraConfig.builder(4, 16)
-                .initWeights(InitWeights.of("loftq"))
-                .build();
+        LoraConfig config =
+                LoraConfig.builder(4, 16).initWeights(InitWeights.of("loftq")).build();
         int[] ids = LLAMA.rows().getFirst().ids();
         float[] original;
         try (Transformer model = LLAMA.load(device)) {
@@ -254,27 +254,43 @@ class AdapterStartTest {
     @Test
     void whatCannotBeIsRefusedWithTheReason() {
         assertRefused("init_weights 'eva' is not supported", () -> InitWeights.of("eva"));
-        assertRefused("use_dora cannot be combined with init_weights pissa", () -> LoraConfig.builder(2, 4)
-                .useDora(true)
-                .initWeights(InitWeights.of("pissa"))
-                .build());
-        assertRefused("trained whole", () -> LoraConfig.builder(2, 4)
-                .modulesToSave(Set.of("embed_tokens"))
-                .trainableTokenIndices(java.util.Map.of("embed_tokens", List.of(1)))
-                .build());
+        assertRefused(
+                "use_dora cannot be combined with init_weights pissa",
+                () -> LoraConfig.builder(2, 4)
+                        .useDora(true)
+                        .initWeights(InitWeights.of("pissa"))
+                        .build());
+        assertRefused(
+                "trained whole",
+                () -> LoraConfig.builder(2, 4)
+                        .modulesToSave(Set.of("embed_tokens"))
+                        .trainableTokenIndices(java.util.Map.of("embed_tokens", List.of(1)))
+                        .build());
         try (Transformer model = LLAMA.load(device)) {
-            assertRefused("a layer [16, 48] has no 20 singular values", () -> LoraAdapter.attach(
-                    model,
-                    LoraConfig.builder(20, 4).initWeights(InitWeights.of("pissa")).build(),
-                    1));
-            assertRefused("there is no token 320, the model has 320", () -> LoraAdapter.attach(
-                    model,
-                    LoraConfig.builder(2, 4)
-                            .trainableTokenIndices(java.util.Map.of("embed_tokens", List.of(320)))
-                            .build(),
-                    1));
-            assertRefused("modules_to_save 'norm' is not supported; supported: lm_head, embed_tokens", () -> LoraAdapter
-                    .attach(model, LoraConfig.builder(2, 4).modulesToSave(Set.of("norm")).build(), 1));
+            assertRefused(
+                    "a layer [16, 48] has no 20 singular values",
+                    () -> LoraAdapter.attach(
+                            model,
+                            LoraConfig.builder(20, 4)
+                                    .initWeights(InitWeights.of("pissa"))
+                                    .build(),
+                            1));
+            assertRefused(
+                    "there is no token 320, the model has 320",
+                    () -> LoraAdapter.attach(
+                            model,
+                            LoraConfig.builder(2, 4)
+                                    .trainableTokenIndices(java.util.Map.of("embed_tokens", List.of(320)))
+                                    .build(),
+                            1));
+            assertRefused(
+                    "modules_to_save 'norm' is not supported; supported: lm_head, embed_tokens",
+                    () -> LoraAdapter.attach(
+                            model,
+                            LoraConfig.builder(2, 4)
+                                    .modulesToSave(Set.of("norm"))
+                                    .build(),
+                            1));
             // a failed start leaves the model free
             LoraAdapter.attach(model, LoraConfig.allLinear(2, 4), 1).close();
         }

@@ -96,9 +96,7 @@ class MlxAdapterTest {
                 float[] expected = values(golden, "logits");
                 float[] logits = model.logits(llama.rows().getFirst().ids());
                 assertArrayEquals(
-                        expected,
-                        Arrays.copyOfRange(logits, logits.length - expected.length, logits.length),
-                        2e-4f);
+                        expected, Arrays.copyOfRange(logits, logits.length - expected.length, logits.length), 2e-4f);
                 assertTrue(adapter.parameters().count() > 0);
             }
         }

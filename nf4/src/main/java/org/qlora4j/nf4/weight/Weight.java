@@ -71,7 +71,8 @@ public sealed interface Weight {
     }
 
     /**
-     * A matrix in LLM.int8's storage: {@code code · absmax[row] / 127} with a signed byte for each value, one scale a row.
+     * A matrix in LLM.int8's storage: {@code code · absmax[row] / 127} with a signed byte for each value, one scale a
+     * row.
      *
      * @param codes I8 [rows, cols]
      * @param absmax F32 [1, rows], the largest magnitude of each row (bitsandbytes' SCB)

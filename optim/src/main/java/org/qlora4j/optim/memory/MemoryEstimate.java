@@ -54,9 +54,8 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
                 Transformer model = ModelLoader.withoutWeights(run.model(), device, options)) {
             long loaded = inScopes(device);
             // start values do not change sizes, and some are computed from weights that are not there
-            LoraConfig lora = run.lora().toBuilder()
-                    .initWeights(InitWeights.TRUE)
-                    .build();
+            LoraConfig lora =
+                    run.lora().toBuilder().initWeights(InitWeights.TRUE).build();
             try (LoraAdapter adapter = LoraAdapter.attach(model, lora, 0)) {
                 long attached = inScopes(device);
                 try (Optimizer optimizer = new Optimizer(device, adapter.parameters(), run.optimizer(), Path.of(""))) {

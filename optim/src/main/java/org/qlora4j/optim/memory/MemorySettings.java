@@ -73,7 +73,17 @@ public record MemorySettings(
     public MemorySettings withQuantization(Quantization other) {
         ModelLoader.Int8 linearsIn4 = new ModelLoader.Int8(false, int8.embeddings());
         return new MemorySettings(
-                model, dtype, other, linearsIn4, lora, optimizer, gradientCheckpointing, passes, evaluation, threads, computeType);
+                model,
+                dtype,
+                other,
+                linearsIn4,
+                lora,
+                optimizer,
+                gradientCheckpointing,
+                passes,
+                evaluation,
+                threads,
+                computeType);
     }
 
     /** The same run with another adapter. */

@@ -95,8 +95,9 @@ final class Gemm {
             return;
         }
         WeightRows rows = new WeightRows(kernels, w, tables);
-        boolean direct =
-                transW && rows.hasDirectDot() && x.rows() <= (w instanceof Weight.Quantized ? DIRECT_4_BIT : DIRECT_DENSE);
+        boolean direct = transW
+                && rows.hasDirectDot()
+                && x.rows() <= (w instanceof Weight.Quantized ? DIRECT_4_BIT : DIRECT_DENSE);
         if (direct) {
             vectorProduct(out, x, w, rows, beta);
         } else if (bf16 != null && transW) {

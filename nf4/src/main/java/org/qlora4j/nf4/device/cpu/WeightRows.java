@@ -92,7 +92,11 @@ final class WeightRows {
         int done = 0;
         while (done < n) {
             int count = Math.min(n - done, w.cols() - col);
-            kernels.decode8(y + 4L * done, w.codes().rowAddress(row) + col, get(w.absmax().address() + 4L * row), count);
+            kernels.decode8(
+                    y + 4L * done,
+                    w.codes().rowAddress(row) + col,
+                    get(w.absmax().address() + 4L * row),
+                    count);
             done += count;
             row++;
             col = 0;

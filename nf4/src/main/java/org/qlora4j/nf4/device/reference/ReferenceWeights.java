@@ -13,9 +13,8 @@ final class ReferenceWeights {
             case Weight.Dense dense -> HostElements.get(dense.values(), row, col);
             case Weight.Quantized q -> quantized(q, (long) row * q.cols() + col);
             case Weight.Int8 w8 ->
-                Weight.Int8.decode(
-                        (byte) HostElements.unsignedByte(w8.codes().rows(row, 1), col),
-                        (float) HostElements.get(w8.absmax(), 0, row));
+                Weight.Int8.decode((byte) HostElements.unsignedByte(w8.codes().rows(row, 1), col), (float)
+                        HostElements.get(w8.absmax(), 0, row));
         };
     }
 

@@ -294,7 +294,9 @@ class KernelsTest {
                 k.decode8(y.address(), codes.address(), 0.37f, n);
                 for (int i = 0; i < n; i++) {
                     assertEquals(
-                            Weight.Int8.decode(codes.get(JAVA_BYTE, i), 0.37f), y.getAtIndex(JAVA_FLOAT, i), "code " + i);
+                            Weight.Int8.decode(codes.get(JAVA_BYTE, i), 0.37f),
+                            y.getAtIndex(JAVA_FLOAT, i),
+                            "code " + i);
                 }
             }
         }
