@@ -95,8 +95,9 @@ class PagedStateTest {
         }
     }
 
+    /** paging that is not to be had says what failed where. */
     @Test
-    void aFolderThatTakesNoFilesIsNamed() throws IOException {
+    void r21AFolderThatTakesNoFilesIsNamed() throws IOException {
         Path file = Files.createFile(folder.resolve("file"));
         try (CpuDevice device = new CpuDevice(1);
                 Scope paged = device.newPagedScope(file)) {

@@ -13,10 +13,7 @@ import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.model.Batch;
-import org.qlora4j.lora.model.TokenLosses;
-import org.qlora4j.lora.model.TrainingPass;
 import org.qlora4j.lora.model.Transformer;
-import org.qlora4j.nf4.device.Dropout;
 import org.qlora4j.optim.LearningRate;
 import org.qlora4j.optim.Optimizer;
 
@@ -37,6 +34,7 @@ public final class Trainer implements AutoCloseable {
     private final Optimizer optimizer;
     private final DataOrder order;
     private final LearningRate learningRate;
+    private final Step step;
     private final Checkpoints checkpoints;
     private TrainerState state;
 
@@ -86,6 +84,7 @@ public final class Trainer implements AutoCloseable {
                 adapter.parameters(),
                 config.optimizer(),
                 config.saving().outputDir());
+        this.step = new Step(adapter, optimizer, config, order, this.packs);
     }
 
     /** Each row a pack of its own. */
@@ -132,8 +131,8 @@ public final class Trainer implements AutoCloseable {
      */
     public List<Batch> firstPasses(int most) {
         List<Batch> all = new ArrayList<>();
-        for (int step = 0; step < totalSteps() && all.size() < 1000; step++) {
-            order.passes(step).forEach(pass -> all.add(batch(pass)));
+        for (int done = 0; done < totalSteps() && all.size() < 1000; done++) {
+            order.passes(done).forEach(pass -> all.add(step.batch(pass)));
         }
         List<Batch> first = new ArrayList<>(all.subList(0, Math.min(most, all.size())));
         Batch largest = all.stream().max(Comparator.comparingInt(Batch::tokens)).orElseThrow();
@@ -208,18 +207,21 @@ public final class Trainer implements AutoCloseable {
         boolean stopped = false;
         while (!stopped && !stopping && state.step < totalSteps()) {
             double rate = learningRate.at(state.step);
-            StepResult result = step(rate);
-            if (result == null && stopping) {
+            Step.Outcome outcome = step.run(state.step, rate, () -> stopping);
+            if (outcome instanceof Step.CutShort) {
                 break;
             }
             int done = ++state.step;
             boolean end = done == totalSteps();
-            if (result != null) {
-                state.sums = state.sums.plus(result.loss, result.labels, result.correct);
-                times.step(result.tokens);
-                listener.step(done, totalSteps(), result.loss, times.tokensPerSecond(), times.secondsLeft(done));
+            if (outcome instanceof Step.NotFinite failure) {
+                leaveOut(failure.what());
+            }
+            if (outcome instanceof Step.Done result) {
+                state.sums = state.sums.plus(result.loss(), result.labels(), result.correct());
+                times.step(result.tokens());
+                listener.step(done, totalSteps(), result.loss(), times.tokensPerSecond(), times.secondsLeft(done));
                 if (done == 1 || done % config.saving().loggingSteps() == 0 || end) {
-                    log.add(new LogEntry(done, stepValues(done, rate, result.norm, times)));
+                    log.add(new LogEntry(done, stepValues(done, rate, result.norm(), times)));
                     state.sums = TrainerState.LogSums.NONE;
                 }
             }
@@ -250,62 +252,8 @@ public final class Trainer implements AutoCloseable {
         return interval > 0 && waiting >= interval;
     }
 
-    /** What a step gave. @param norm of the gradients */
-    private record StepResult(double loss, long labels, long correct, long tokens, double norm) {}
-
-    /** One optimizer step; null if it was left out because a number was not finite, or cut short by {@link #stop}. */
-    private @Nullable StepResult step(double rate) {
-        List<int[]> passes = order.passes(state.step);
-        List<Batch> batches = passes.stream().map(this::batch).toList();
-        long labels = batches.stream().mapToLong(Batch::labelTokens).sum();
-        adapter.parameters().zeroGradients();
-        double sum = 0;
-        long correct = 0;
-        for (int i = 0; i < batches.size(); i++) {
-            if (stopping) {
-                return null;
-            }
-            TokenLosses losses = model.gradients(batches.get(i), pass(i, labels));
-            sum += losses.sum();
-            correct += losses.correct();
-        }
-        double norm = Double.isFinite(sum) ? optimizer.gradientNorm() : Double.NaN;
-        if (!Double.isFinite(norm)) {
-            skip(passes, labels);
-            return null;
-        }
-        optimizer.step(rate, norm);
-        long tokens = batches.stream().mapToLong(Batch::tokens).sum();
-        return new StepResult(sum / labels, labels, correct, tokens, norm);
-    }
-
-    private TrainingPass pass(int i, long labels) {
-        long number = (long) state.step * config.steps().gradientAccumulationSteps() + i;
-        return new TrainingPass(
-                1.0 / labels,
-                Dropout.mix(config.seed(), number),
-                config.regularization().labelSmoothing(),
-                config.regularization().neftuneNoiseAlpha());
-    }
-
-    private Batch batch(int[] pass) {
-        return new Batch(rows(pass).stream().map(NotFinite.NumberedRow::row).toList());
-    }
-
-    /** The rows of a pass; their numbers are those of their packs. */
-    private List<NotFinite.NumberedRow> rows(int[] pass) {
-        List<NotFinite.NumberedRow> rows = new ArrayList<>();
-        for (int sample : pass) {
-            packs.get(sample).forEach(row -> rows.add(new NotFinite.NumberedRow(sample, row)));
-        }
-        return rows;
-    }
-
-    /** Leaves a step out, once in a run. */
-    private void skip(List<int[]> passes, long labels) {
-        List<NotFinite.NumberedRow> rows =
-                passes.stream().flatMap(pass -> rows(pass).stream()).toList();
-        String what = "step " + (state.step + 1) + ": " + NotFinite.explain(adapter, rows, pass(0, labels));
+    /** Once in a run a step is left out; the second one ends it. */
+    private void leaveOut(String what) {
         if (state.skipped > 0) {
             throw new ArithmeticException(what
                     + ". One step was left out for this already, so training stops; lower learning_rate or max_grad_norm,"

@@ -23,6 +23,7 @@ import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.device.Device;
+import org.qlora4j.optim.Optimizer;
 import org.qlora4j.optim.TinyModel;
 
 /** The loop on a tiny random model, quantized to NF4 with double quantization. */
@@ -210,6 +211,29 @@ class TrainerTest {
         Run resumed = run(tiny, folder.resolve("asked/checkpoint-4"), TrainingListener.NONE);
         assertArrayEquals(expected.values, resumed.values);
         assertEquals(logged(expected.result, "loss"), logged(resumed.result, "loss"));
+    }
+
+    /** cut short between the passes of an accumulation, a step leaves no trace. */
+    @Test
+    void r14AStepCutShortLeavesNoTrace() {
+        assertArrayEquals(twoSteps(false), twoSteps(true));
+    }
+
+    private float[] twoSteps(boolean cutTheSecondFirst) {
+        TrainingConfig config = tiny("cut", 9, 1, 4).config();
+        try (Transformer model = TinyModel.load(device);
+                LoraAdapter adapter = LoraAdapter.attach(model, TinyRun.LORA, 7);
+                Optimizer optimizer = new Optimizer(device, adapter.parameters(), config.optimizer())) {
+            DataOrder order = new DataOrder(config.steps(), config.seed(), 11);
+            Step step = new Step(adapter, optimizer, config, order, Trainer.unpacked(TinyRun.rows(11, 5)));
+            step.run(0, 1e-2, () -> false);
+            if (cutTheSecondFirst) {
+                int[] asked = {0};
+                assertEquals(new Step.CutShort(), step.run(1, 1e-2, () -> ++asked[0] == 3));
+            }
+            step.run(1, 1e-2, () -> false);
+            return values(adapter);
+        }
     }
 
     /** a run that is done, or whose data is another, says so instead of training on. */

@@ -10,39 +10,39 @@ import org.qlora4j.nf4.device.Ops;
 import org.qlora4j.nf4.tensor.Parameter;
 
 /** Finds where NaN or infinity came from: row by row, layer by layer. Slow, and only run when it has happened. */
-final class NotFinite {
-    private NotFinite() {}
+final class NotFiniteSearch {
+    private NotFiniteSearch() {}
 
     /**
      * Says what is known about a step whose loss or gradient was not finite. Uses the gradients' memory.
      *
      * @param rows the step's rows by their numbers in the training data
      */
-    static String explain(LoraAdapter adapter, List<NumberedRow> rows, TrainingPass pass) {
+    static String explain(LoraAdapter adapter, List<Step.NumberedRow> rows, TrainingPass pass) {
         List<String> found = new ArrayList<>();
-        for (NumberedRow row : rows) {
-            Batch batch = new Batch(List.of(row.row));
+        for (Step.NumberedRow row : rows) {
+            if (row.row().labelTokens() == 0) {
+                continue;
+            }
+            Batch batch = new Batch(List.of(row.row()));
             adapter.parameters().zeroGradients();
             double loss = adapter.model().gradients(batch, pass).sum() / batch.labelTokens();
             Parameter gradient = lastNotFinite(adapter);
             if (!Double.isFinite(loss)) {
                 String where = adapter.model().firstNotFinite(batch);
-                found.add("row " + row.number + " of the training data has loss " + loss + ", from "
+                found.add("row " + row.number() + " of the training data has loss " + loss + ", from "
                         + (where == null ? "dropout or noise" : where) + " on");
             } else if (gradient != null) {
-                found.add("row " + row.number + " of the training data has loss " + loss + ", but its gradient is not"
+                found.add("row " + row.number() + " of the training data has loss " + loss + ", but its gradient is not"
                         + " finite from " + gradient.name() + " down");
             }
         }
         adapter.parameters().zeroGradients();
         return found.isEmpty()
                 ? "none of the step's rows alone shows it: "
-                        + rows.stream().map(NumberedRow::number).toList()
+                        + rows.stream().map(Step.NumberedRow::number).toList()
                 : String.join("; ", found);
     }
-
-    /** @param number in the training data, from 0 */
-    record NumberedRow(int number, Batch.Row row) {}
 
     /** Gradients flow from the last layer to the first, so the last one is the first that went wrong. */
     private static @Nullable Parameter lastNotFinite(LoraAdapter adapter) {
