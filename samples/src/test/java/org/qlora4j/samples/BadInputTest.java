@@ -64,7 +64,7 @@ class BadInputTest {
     @CsvSource(
             delimiter = '|',
             value = {
-                "there is no command 'train'; there are: sft, infer | train",
+                "there is no command 'train'; there are: sft, | train",
                 "there is no option --learnig_rate; did you mean | sft --learnig_rate 1",
                 "--learning_rate must be a number, got 'fast' | sft --dataset x --learning_rate fast",
                 "there is no configuration file nothing.yaml | sft nothing.yaml",
