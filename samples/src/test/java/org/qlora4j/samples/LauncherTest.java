@@ -37,8 +37,7 @@ class LauncherTest {
         home = Files.createDirectories(folder.resolve("home"));
         Files.createDirectories(root.resolve(".mvn"));
         for (String script : List.of("qlora", "mvnw", ".mvn/find-jdk.sh")) {
-            Files.copy(
-                    ROOT.resolve(script), root.resolve(script), StandardCopyOption.COPY_ATTRIBUTES);
+            Files.copy(ROOT.resolve(script), root.resolve(script), StandardCopyOption.COPY_ATTRIBUTES);
         }
         old = jdk(folder.resolve("jdk-17"), "17.0.9");
     }
@@ -97,7 +96,16 @@ class LauncherTest {
     private static void jar(Path classes, Path jar) {
         int exit = ToolProvider.findFirst("jar")
                 .orElseThrow()
-                .run(System.out, System.err, "--create", "--no-compress", "--file", jar.toString(), "-C", classes.toString(), ".");
+                .run(
+                        System.out,
+                        System.err,
+                        "--create",
+                        "--no-compress",
+                        "--file",
+                        jar.toString(),
+                        "-C",
+                        classes.toString(),
+                        ".");
         assertEquals(0, exit);
     }
 
@@ -164,7 +172,10 @@ class LauncherTest {
     private double[] losses(Path model, Path rows, String loops, String... java) throws Exception {
         Path result = folder.resolve("result.jsonl");
         List<String> command = Stream.of(
-                        Stream.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-Xmx512m"),
+                        Stream.of(
+                                Path.of(System.getProperty("java.home"), "bin", "java")
+                                        .toString(),
+                                "-Xmx512m"),
                         Stream.of(java),
                         Stream.of("--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path")),
                         Stream.of("org.qlora4j.samples.Main", "eval", "--model", model.toString(), "--val_dataset"),

@@ -77,7 +77,8 @@ public final class CpuDevice implements HostDevice {
     @Override
     public String description() {
         return "cpu: " + workers.count() + (workers.count() == 1 ? " thread" : " threads") + ", "
-                + String.join(" ", features()) + ", " + (Kernels.best() instanceof ScalarKernels ? "scalar" : "vector") + " loops" + ", products in "
+                + String.join(" ", features()) + ", " + (Kernels.best() instanceof ScalarKernels ? "scalar" : "vector")
+                + " loops" + ", products in "
                 + computeType.torchName() + ", oneDNN " + OneDnn.version();
     }
 
