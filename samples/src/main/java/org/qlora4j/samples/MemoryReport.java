@@ -2,6 +2,7 @@ package org.qlora4j.samples;
 
 import java.io.IOException;
 import java.io.PrintStream;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -10,7 +11,6 @@ import java.util.List;
 import java.util.Locale;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
-import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.Quantization;
 import org.qlora4j.optim.OptimizerConfig;
@@ -123,12 +123,31 @@ final class MemoryReport {
         return (long) (Double.parseDouble(m.group(1)) * Math.pow(m.group(3).isEmpty() ? 1000 : 1024, power));
     }
 
-    /** Memory the system can still give: MemAvailable, and what a container's limit leaves. */
+    /** Memory the system can still give: MemAvailable, and what a container's limit leaves, its file cache aside. */
     static long available() {
         long system = procKiB(Path.of("/proc/meminfo"), "MemAvailable") * 1024;
-        Long limit = number(Path.of("/sys/fs/cgroup/memory.max"));
-        Long used = number(Path.of("/sys/fs/cgroup/memory.current"));
-        return limit == null || used == null ? system : Math.min(system, limit - used);
+        Path group = Path.of("/sys/fs/cgroup");
+        if (!Files.isRegularFile(group.resolve("memory.max")) || !Files.isRegularFile(group.resolve("memory.stat"))) {
+            return system;
+        }
+        try {
+            String limit = Files.readString(group.resolve("memory.max")).strip();
+            if (limit.equals("max")) {
+                return system;
+            }
+            long used = Long.parseLong(
+                    Files.readString(group.resolve("memory.current")).strip());
+            return Math.min(system, Long.parseLong(limit) - used + cache(group.resolve("memory.stat")));
+        } catch (IOException e) {
+            return system;
+        }
+    }
+
+    private static long cache(Path stat) throws IOException {
+        return Files.readAllLines(stat).stream()
+                .filter(line -> line.startsWith("inactive_file "))
+                .mapToLong(line -> Long.parseLong(line.substring("inactive_file ".length())))
+                .sum();
     }
 
     /** The most memory this process has held, files it mapped included. */
@@ -144,18 +163,9 @@ final class MemoryReport {
                 }
             }
         } catch (IOException e) {
-            throw new java.io.UncheckedIOException("cannot read " + file + ": " + e, e);
+            throw new UncheckedIOException("cannot read " + file + ": " + e, e);
         }
         throw new IllegalStateException(file + " says nothing about " + key);
-    }
-
-    private static @Nullable Long number(Path file) {
-        try {
-            String text = Files.isRegularFile(file) ? Files.readString(file).strip() : "max";
-            return text.equals("max") ? null : Long.valueOf(text);
-        } catch (IOException e) {
-            return null;
-        }
     }
 
     /** What was measured beside what was estimated. */
