@@ -1,5 +1,6 @@
 package org.qlora4j.samples;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.nio.file.Files;
@@ -9,11 +10,15 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.model.Batch;
+import org.qlora4j.lora.model.Linear;
 import org.qlora4j.lora.model.ModelConfig;
 import org.qlora4j.lora.model.ModelFamily;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Quantization;
+import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.nf4.weight.QuantType;
+import org.qlora4j.nf4.weight.Weight;
 import org.qlora4j.optim.memory.MemoryEstimate;
 import org.qlora4j.optim.memory.MemorySettings;
 import org.qlora4j.optim.train.Trainer;
@@ -33,8 +38,9 @@ final class Estimate {
         }
         int rows = a.integer("per_device_train_batch_size");
         int length = a.integer("max_length");
+        Base base = base(model);
         MemorySettings settings =
-                settings(a, config(model), quantization(a), List.of(MemorySettings.fullBatch(rows, length)), List.of());
+                settings(a, base.config, quantization(a, base.stored), List.of(MemorySettings.fullBatch(rows, length)), List.of());
         MemoryEstimate estimate = MemoryEstimate.of(settings);
         if (a.bool("json")) {
             System.out.println(json(model, estimate).toPrettyString());
@@ -86,7 +92,7 @@ final class Estimate {
         MemorySettings settings = settings(
                         a,
                         session.model().config(),
-                        Session.quantization(a, Session.adapterPath(a)),
+                        loadedQuantization(session.model()),
                         trainer.firstPasses(SAMPLED_PASSES),
                         evaluation)
                 .withLora(lora);
@@ -106,36 +112,65 @@ final class Estimate {
 
     /** Refuses, before anything is loaded, a base that does not fit even with the shortest rows. */
     static void requireRoomForModel(Arguments a, Path model) {
+        Base base = base(model.toString());
+        Quantization asked = Session.quantization(a, Session.adapterPath(a));
         MemorySettings settings = settings(
                 a,
-                config(model.toString()),
-                Session.quantization(a, Session.adapterPath(a)),
+                base.config,
+                base.stored == null ? asked : base.stored,
                 List.of(MemorySettings.fullBatch(1, 16)),
                 List.of());
         MemoryReport.requireRoom(settings, MemoryEstimate.of(settings), a.text("max_memory"), 0);
     }
 
-    private static ModelConfig config(String model) {
+    /** @param stored how the base's linear layers are quantized on disk; null if they are not */
+    private record Base(ModelConfig config, @Nullable Quantization stored) {}
+
+    private static Base base(String model) {
         Path path = Path.of(model);
         if (Files.isDirectory(path) && Files.isRegularFile(path.resolve("config.json"))) {
             path = path.resolve("config.json");
         }
         if (path.toString().endsWith(".json") && Files.isRegularFile(path)) {
-            return ModelFamily.read(path, ModelSource.readObject(path));
+            ObjectNode json = ModelSource.readObject(path);
+            return new Base(ModelFamily.read(path, json), storedQuantization(json.path("quantization_config")));
         }
         if (!Files.exists(path)) {
             return ModelTable.find(model)
+                    .map(config -> new Base(config, null))
                     .orElseThrow(() -> new UserException("there is no model at " + model
                             + ", and no built-in configuration of that name; there are: "
                             + String.join(", ", ModelTable.names())));
         }
         try (ModelSource source = ModelSource.open(path)) {
-            return source.config();
+            return new Base(source.config(), null);
         }
     }
 
-    /** QLoRA's unless the options say otherwise; {@code quant_bits 0} for a base that is not quantized. */
-    private static @Nullable Quantization quantization(Arguments a) {
+    private static @Nullable Quantization storedQuantization(JsonNode bnb) {
+        return bnb.path("load_in_4bit").asBoolean()
+                ? new Quantization(
+                        QuantType.ofBnbName(bnb.path("bnb_4bit_quant_type").asText("fp4")),
+                        64,
+                        bnb.path("bnb_4bit_use_double_quant").asBoolean())
+                : null;
+    }
+
+    private static @Nullable Quantization loadedQuantization(Transformer model) {
+        return model.linears().stream()
+                .map(Linear::frozen)
+                .filter(Weight.Quantized.class::isInstance)
+                .map(Weight.Quantized.class::cast)
+                .findFirst()
+                .map(w -> new Quantization(w.type(), w.blockSize(), w.absmax() instanceof Weight.AbsMax.Nested))
+                .orElse(null);
+    }
+
+    /** QLoRA's unless options or files say otherwise; {@code quant_bits 0} for a base that is not quantized. */
+    private static @Nullable Quantization quantization(Arguments a, @Nullable Quantization stored) {
+        if (stored != null) {
+            return stored;
+        }
         return a.has("quant_bits") || a.has("quant_method") || a.has("adapters")
                 ? Session.quantization(a, Session.adapterPath(a))
                 : Quantization.NF4_DOUBLE;

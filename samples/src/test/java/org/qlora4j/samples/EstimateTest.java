@@ -79,6 +79,13 @@ class EstimateTest {
     }
 
     @Test
+    void aBaseThatIsIn4BitsOnDiskStaysSo() throws IOException {
+        Path model = Path.of(System.getProperty("qlora4j.golden"), "models/llama_4bit/nf4/base");
+        JsonNode e = json("estimate", "--model", model.toString(), "--max_memory", "1TB", "--json", "true");
+        assertEquals(4.5, e.path("bits_per_quantized_weight").doubleValue(), "no double quantization in this one");
+    }
+
+    @Test
     void namesOfTheTable() throws IOException {
         for (String name : new String[] {"Llama-3.2-1B", "meta-llama/Llama-3.2-1B-Instruct", "llama-3.2-1b"}) {
             JsonNode e = json("estimate", "--model", name, "--max_memory", "1TB", "--json", "true");
