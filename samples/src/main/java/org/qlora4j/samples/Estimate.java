@@ -39,8 +39,12 @@ final class Estimate {
         int rows = a.integer("per_device_train_batch_size");
         int length = a.integer("max_length");
         Base base = base(model);
-        MemorySettings settings =
-                settings(a, base.config, quantization(a, base.stored), List.of(MemorySettings.fullBatch(rows, length)), List.of());
+        MemorySettings settings = settings(
+                a,
+                base.config,
+                quantization(a, base.stored),
+                List.of(MemorySettings.fullBatch(rows, length)),
+                List.of());
         MemoryEstimate estimate = MemoryEstimate.of(settings);
         if (a.bool("json")) {
             System.out.println(json(model, estimate).toPrettyString());
