@@ -2,7 +2,7 @@ package org.qlora4j.lora.adapter;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.qlora4j.lora.adapter.GoldenModel.GOLDEN;
 import static org.qlora4j.lora.adapter.GoldenModel.values;
@@ -12,12 +12,15 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -28,7 +31,10 @@ import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
+import org.qlora4j.nf4.file.ModelFormatException;
 import org.qlora4j.nf4.file.Safetensors;
+import org.qlora4j.nf4.file.SafetensorsWriter;
+import org.qlora4j.nf4.file.TensorSpec;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Parameter;
 
@@ -146,13 +152,50 @@ class AdapterGoldenTest {
         try (Safetensors expected = Safetensors.open(folder.resolve(AdapterFiles.WEIGHTS));
                 Safetensors found = Safetensors.open(written.resolve(AdapterFiles.WEIGHTS))) {
             for (String tensor : expected.names()) {
-                if (tensor.endsWith(".base_layer.weight")) {
-                    assertFalse(found.names().contains(tensor));
-                    continue;
-                }
                 assertEquals(expected.get(tensor).shape(), found.get(tensor).shape(), tensor);
                 assertArrayEquals(values(expected, tensor), values(found, tensor), tensor);
             }
+        }
+    }
+
+    @Test
+    void theFrozenMatrixThatPeftWritesTooIsPassedOver(@TempDir Path temp) throws IOException {
+        Path folder = GOLDEN.resolve("adapters/lm_head_lora");
+        Files.copy(folder.resolve(AdapterFiles.CONFIG), temp.resolve(AdapterFiles.CONFIG));
+        Map<String, float[]> values = new TreeMap<>();
+        List<TensorSpec> specs = new ArrayList<>();
+        try (Safetensors file = Safetensors.open(folder.resolve(AdapterFiles.WEIGHTS))) {
+            for (String name : file.names()) {
+                values.put(name, values(file, name));
+                specs.add(new TensorSpec(name, DType.F32, file.get(name).shape()));
+            }
+        }
+        String frozen = "base_model.model.lm_head.base_layer.weight";
+        values.put(frozen, new float[320 * 48]);
+        specs.add(TensorSpec.of(frozen, DType.F32, 320, 48));
+        SafetensorsWriter.write(
+                temp.resolve(AdapterFiles.WEIGHTS),
+                specs,
+                (spec, sink) -> sink.writeFloats(values.get(spec.name()), 0, (int) spec.elements()));
+        try (Transformer model = load(base(folder).resolve("base"));
+                LoraAdapter adapter = AdapterFiles.load(model, AdapterFiles.readConfig(temp), temp);
+                Safetensors golden = Safetensors.open(folder.resolve("expected.safetensors"))) {
+            assertLogits(golden, model, rows(base(folder)));
+            assertEquals(3, adapter.targets().size());
+        }
+        specs.removeLast();
+        specs.add(TensorSpec.of("base_model.model.lm_head.other.weight", DType.F32, 1));
+        values.put("base_model.model.lm_head.other.weight", new float[1]);
+        SafetensorsWriter.write(
+                temp.resolve(AdapterFiles.WEIGHTS),
+                specs,
+                (spec, sink) -> sink.writeFloats(values.get(spec.name()), 0, (int) spec.elements()));
+        try (Transformer model = load(base(folder).resolve("base"))) {
+            String message = assertThrows(
+                            ModelFormatException.class,
+                            () -> AdapterFiles.load(model, AdapterFiles.readConfig(temp), temp))
+                    .getMessage();
+            assertTrue(message.contains("not expected 1 (base_model.model.lm_head.other.weight)"), message);
         }
     }
 
@@ -169,7 +212,7 @@ class AdapterGoldenTest {
             biasless = adapter.config().loraBias();
             if (biasless) {
                 // up_proj has no bias to merge into
-                String message = org.junit.jupiter.api.Assertions.assertThrows(
+                String message = assertThrows(
                                 IllegalArgumentException.class,
                                 () -> AdapterMerge.write(adapter, source, DType.F32, merged))
                         .getMessage();
