@@ -53,10 +53,7 @@ final class Estimate {
         System.out.printf(
                 "%s, %s, rank %d, %d x %d tokens, gradient checkpointing %s%n",
                 model,
-                settings.quantization() == null
-                        ? settings.dtype().torchName()
-                        : settings.quantization().type().bnbName()
-                                + (settings.quantization().doubleQuant() ? " with double quantization" : ""),
+                Session.described(settings.dtype(), settings.quantization(), settings.int8()),
                 settings.lora().r(),
                 rows,
                 length,

@@ -187,7 +187,8 @@ final class Session implements AutoCloseable {
         }
     }
 
-    private static String described(DType dtype, @Nullable Quantization quantization, ModelLoader.Int8 int8) {
+    /** What the weights are kept in, in words. */
+    static String described(DType dtype, @Nullable Quantization quantization, ModelLoader.Int8 int8) {
         String linears = quantization == null
                 ? int8.linears() ? "int8" : dtype.torchName()
                 : quantization.type().bnbName() + (quantization.doubleQuant() ? " with double quantization" : "");

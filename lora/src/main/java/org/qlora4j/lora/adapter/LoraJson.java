@@ -19,14 +19,29 @@ public final class LoraJson {
     /** {@code rank_pattern}; empty if the node is missing. */
     public static Map<String, Integer> ranks(JsonNode node) {
         Map<String, Integer> map = new LinkedHashMap<>();
-        node.properties().forEach(e -> map.put(e.getKey(), e.getValue().intValue()));
+        numbers("rank_pattern", node).forEach((key, value) -> map.put(key, value.intValue()));
         return map;
     }
 
     /** {@code alpha_pattern}; empty if the node is missing. */
     public static Map<String, Double> alphas(JsonNode node) {
         Map<String, Double> map = new LinkedHashMap<>();
-        node.properties().forEach(e -> map.put(e.getKey(), e.getValue().doubleValue()));
+        numbers("alpha_pattern", node).forEach((key, value) -> map.put(key, value.doubleValue()));
+        return map;
+    }
+
+    private static Map<String, JsonNode> numbers(String key, JsonNode node) {
+        Map<String, JsonNode> map = new LinkedHashMap<>();
+        if (!node.isMissingNode() && !node.isNull() && !node.isObject()) {
+            throw new IllegalArgumentException(key + " must be an object of numbers by module names, found " + node);
+        }
+        node.properties().forEach(e -> {
+            if (!e.getValue().isNumber()) {
+                throw new IllegalArgumentException(
+                        key + " of '" + e.getKey() + "' must be a number, found " + e.getValue());
+            }
+            map.put(e.getKey(), e.getValue());
+        });
         return map;
     }
 
@@ -58,6 +73,9 @@ public final class LoraJson {
         }
         if (node.isTextual()) {
             return Set.of(node.textValue());
+        }
+        if (!node.isArray()) {
+            throw new IllegalArgumentException(key + ": expected a name or a list of names, found " + node);
         }
         for (JsonNode n : node) {
             if (!n.isTextual()) {
@@ -91,6 +109,9 @@ public final class LoraJson {
 
     private static List<Integer> integers(String key, JsonNode node) {
         List<Integer> list = new ArrayList<>();
+        if (!node.isArray()) {
+            throw new IllegalArgumentException(key + " must be an integer or a list of them, found " + node);
+        }
         for (JsonNode n : node) {
             if (!n.canConvertToInt() || !n.isIntegralNumber()) {
                 throw new IllegalArgumentException(key + " must be an integer or a list of them, found " + node);
