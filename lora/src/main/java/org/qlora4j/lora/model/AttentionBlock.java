@@ -11,6 +11,7 @@ import org.qlora4j.nf4.tensor.Tensor;
  */
 final class AttentionBlock {
     private final ModelConfig config;
+    private final int slidingWindow;
     private final Norm inputNorm;
     final Projection qkv;
     private final Norm qNorm;
@@ -18,9 +19,13 @@ final class AttentionBlock {
     private final @Nullable Rotary rotary;
     final ResidualOutput output;
 
-    /** @param rotary null in a layer without position embedding */
+    /**
+     * @param slidingWindow keys a query sees, 0 for all before it
+     * @param rotary null in a layer without position embedding
+     */
     AttentionBlock(
             ModelConfig config,
+            int slidingWindow,
             Norm inputNorm,
             Projection qkv,
             Norm qNorm,
@@ -28,6 +33,7 @@ final class AttentionBlock {
             @Nullable Rotary rotary,
             ResidualOutput output) {
         this.config = config;
+        this.slidingWindow = slidingWindow;
         this.inputNorm = inputNorm;
         this.qkv = qkv;
         this.qNorm = qNorm;
@@ -88,6 +94,8 @@ final class AttentionBlock {
                 config.numKvHeads(),
                 config.headDim(),
                 config.attentionScale(),
+                slidingWindow,
+                config.attentionSoftcap(),
                 queryOffsets,
                 keyOffsets);
     }

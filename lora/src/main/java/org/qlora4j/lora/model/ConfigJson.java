@@ -18,6 +18,10 @@ final class ConfigJson {
         this.node = node;
     }
 
+    boolean isEmpty() {
+        return node.isEmpty();
+    }
+
     /** True if the key is there, with null too. */
     boolean names(String key) {
         return node.has(key);

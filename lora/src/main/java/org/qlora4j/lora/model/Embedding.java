@@ -11,20 +11,23 @@ import org.qlora4j.nf4.weight.Weight;
  * The token embedding: frozen, with LoRA, wholly trained, or with some trained rows.
  *
  * <pre>
- * forward   x[i] = W[id i] + s·A[id i]·Bᵀ        A is [V, rank], B is [C, rank]
- * backward  dW[id i] += d[i]      dB += s·dᵀ·u   dA[id i] += s·d[i]·B
+ * forward   x[i] = c·(W[id i] + s·A[id i]·Bᵀ)    A is [V, rank], B is [C, rank]
+ * backward  dW[id i] += c·d[i]    dB += c·s·dᵀ·u dA[id i] += c·s·d[i]·B
  * </pre>
  */
 public final class Embedding {
     private final String name;
     private final Weight frozen;
+    private final double scale;
     private @Nullable LoraWeights lora;
     private @Nullable Parameter trained;
     private @Nullable TrainedRows trainedRows;
 
-    Embedding(String name, Weight frozen) {
+    /** @param scale on all of it, c in the formulas: 1, or Gemma's √C */
+    Embedding(String name, Weight frozen, double scale) {
         this.name = name;
         this.frozen = frozen;
+        this.scale = scale;
     }
 
     /** Module name as in Hugging Face files: {@code model.embed_tokens}. */
@@ -70,6 +73,22 @@ public final class Embedding {
 
     /** {@code x[i] =} the row of id i. @param x result [N, C] */
     void forward(Tensor x, int[] ids, Device device, Step step) {
+        if (scale == 1) {
+            unscaled(x, ids, device, step);
+            return;
+        }
+        Tensor rows = step.newTensor(x.rows(), x.cols());
+        unscaled(rows, ids, device, step);
+        scale(x, rows, step);
+    }
+
+    /** {@code y = c·x}. */
+    private void scale(Tensor y, Tensor x, Step step) {
+        step.ops().fill(y, 0);
+        step.ops().add(y, x, scale);
+    }
+
+    private void unscaled(Tensor x, int[] ids, Device device, Step step) {
         var ops = step.ops();
         Tensor idTensor = upload(ids, device, step);
         Parameter t = trained;
@@ -87,9 +106,14 @@ public final class Embedding {
         }
     }
 
-    /** Adds to the parameters' gradients. @param d gradient of forward's result [N, C] */
-    void backward(Tensor d, int[] ids, Device device, Step step) {
+    /** Adds to the parameters' gradients. @param dx gradient of forward's result [N, C] */
+    void backward(Tensor dx, int[] ids, Device device, Step step) {
         var ops = step.ops();
+        Tensor d = dx;
+        if (scale != 1) {
+            d = step.newTensor(dx.rows(), dx.cols());
+            scale(d, dx, step);
+        }
         Tensor idTensor = upload(ids, device, step);
         Parameter t = trained;
         if (t != null) {

@@ -42,6 +42,7 @@ final class LayerBuilder {
         NormPlacement norms = config.norms();
         return new AttentionBlock(
                 config,
+                layer.slidingWindow(),
                 layerNorm(prefix, norms.attentionInput),
                 qkv,
                 headNorm(p + "q_norm", config.queryWidth()),
@@ -55,6 +56,7 @@ final class LayerBuilder {
         int width = config.intermediateSize();
         NormPlacement norms = config.norms();
         return new MlpBlock(
+                config.activation(),
                 layerNorm(prefix, norms.mlpInput),
                 new Projection(
                         config.fusedProjections()

@@ -18,11 +18,14 @@ final class LossHead {
 
     private final Device device;
     private final Norm norm;
+    private final double softcap;
     final Linear output;
 
-    LossHead(Device device, Norm norm, Linear output) {
+    /** @param softcap on the logits, 0 for none */
+    LossHead(Device device, Norm norm, double softcap, Linear output) {
         this.device = device;
         this.norm = norm;
+        this.softcap = softcap;
         this.output = output;
     }
 
@@ -64,15 +67,20 @@ final class LossHead {
                 Tensor logits = chunk.newTensor(n, output.out());
                 Tensor part = normed.y().rows(first, n);
                 Linear.Saved saved = output.forward(logits, part, 0, chunk);
+                cap(logits, chunk);
+                Tensor gradient = gradientOf(logits, dh != null, chunk);
                 ops.crossEntropy(
                         rowLosses.cols(first, n),
                         correct.cols(first, n),
-                        logits,
+                        gradient,
                         labels.cols(first, n),
                         dh == null ? 0 : gradientScale,
                         labelSmoothing);
                 if (dh != null) {
-                    output.backward(dh.rows(first, n), 0, logits, part, saved, chunk);
+                    if (softcap != 0) {
+                        ops.softcapBackward(gradient, gradient, logits, softcap);
+                    }
+                    output.backward(dh.rows(first, n), 0, gradient, part, saved, chunk);
                 }
             }
         }
@@ -84,8 +92,25 @@ final class LossHead {
         return TokenLosses.download(device, rowLosses, correct);
     }
 
+    private void cap(Tensor logits, Step step) {
+        if (softcap != 0) {
+            step.ops().softcap(logits, logits, softcap);
+        }
+    }
+
+    /** What crossEntropy turns into the gradient: the logits themselves, or a copy where the softcap's needs them. */
+    private Tensor gradientOf(Tensor logits, boolean training, Step step) {
+        if (!training || softcap == 0) {
+            return logits;
+        }
+        Tensor copy = step.newTensor(logits.rows(), logits.cols());
+        step.ops().copy(copy, logits);
+        return copy;
+    }
+
     /** Logits of all rows of hidden. @param logits result [N, V] */
     void logits(Tensor logits, Tensor hidden, Step step) {
         output.forward(logits, norm.forward(hidden, step).y(), 0, step);
+        cap(logits, step);
     }
 }

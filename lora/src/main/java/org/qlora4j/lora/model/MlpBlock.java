@@ -8,11 +8,13 @@ import org.qlora4j.nf4.tensor.Tensor;
  * projections of {@code norm(x)}. Which of the norms exist is the family's choice.
  */
 final class MlpBlock {
+    private final Activation activation;
     private final Norm inputNorm;
     final Projection gateUp;
     final ResidualOutput output;
 
-    MlpBlock(Norm inputNorm, Projection gateUp, ResidualOutput output) {
+    MlpBlock(Activation activation, Norm inputNorm, Projection gateUp, ResidualOutput output) {
+        this.activation = activation;
         this.inputNorm = inputNorm;
         this.gateUp = gateUp;
         this.output = output;
@@ -31,7 +33,7 @@ final class MlpBlock {
         Norm.Saved input = inputNorm.forward(x, step);
         Projection.Saved projected = gateUp.forward(input.y(), step);
         Tensor product = step.newTensor(x.rows(), output.linear.in());
-        step.ops().swiGlu(product, projected.product(0), projected.product(1));
+        activation.gated(step.ops(), product, projected.product(0), projected.product(1));
         return new Saved(input, projected, product, output.forward(y, x, product, step));
     }
 
@@ -46,7 +48,7 @@ final class MlpBlock {
         output.backward(dProduct, d, s.product, s.output, step);
         Tensor gate = s.gateUp.product(0);
         Tensor up = s.gateUp.product(1);
-        step.ops().swiGluBackward(gate, up, dProduct, gate, up);
+        activation.gatedBackward(step.ops(), gate, up, dProduct, gate, up);
 
         Tensor dh = needInput ? step.newTensor(d.rows(), d.cols()) : null;
         gateUp.backward(dh, s.gateUp.outputs(), s.input.y(), s.gateUp, step);

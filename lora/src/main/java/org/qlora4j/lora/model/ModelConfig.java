@@ -25,6 +25,9 @@ import org.qlora4j.nf4.tensor.DType;
  * @param fusedProjections whether q, k, v are one layer {@code qkv_proj} and gate, up one layer {@code gate_up_proj}
  * @param activation of the feed-forward block
  * @param attentionScale factor on the attention scores, usually 1/√headDim
+ * @param attentionSoftcap {@code attn_logit_softcapping}, 0 for none
+ * @param finalSoftcap {@code final_logit_softcapping}, 0 for none
+ * @param scaleEmbedding whether embeddings are multiplied by √hiddenSize
  * @param tieWordEmbeddings whether the output layer is the embedding
  * @param layers what each layer has of its own, {@code num_hidden_layers} of them
  * @param dtype the dtype the weights were stored in
@@ -49,6 +52,9 @@ public record ModelConfig(
         boolean fusedProjections,
         Activation activation,
         double attentionScale,
+        double attentionSoftcap,
+        double finalSoftcap,
+        boolean scaleEmbedding,
         boolean tieWordEmbeddings,
         List<LayerConfig> layers,
         DType dtype) {
@@ -75,6 +81,8 @@ public record ModelConfig(
             throw new IllegalArgumentException("rotary embedding turns pairs of elements: " + rotaryDim
                     + " elements do not fit into a head_dim of " + headDim);
         }
+        checkSoftcap("attn_logit_softcapping", attentionSoftcap);
+        checkSoftcap("final_logit_softcapping", finalSoftcap);
         if (!(rmsNormEps >= 0 && rmsNormEps < 1)) {
             throw new IllegalArgumentException("rms_norm_eps must be in [0, 1), got " + rmsNormEps);
         }
@@ -83,6 +91,12 @@ public record ModelConfig(
     private static void check(String key, int value, int low, int high) {
         if (value < low || value > high) {
             throw new IllegalArgumentException(key + " must be in " + low + " … " + high + ", got " + value);
+        }
+    }
+
+    private static void checkSoftcap(String key, double value) {
+        if (!(value >= 0 && value <= Float.MAX_VALUE)) {
+            throw new IllegalArgumentException(key + " must be positive or null, got " + value);
         }
     }
 

@@ -2,17 +2,25 @@ package org.qlora4j.lora.model;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.List;
 import java.util.stream.Collectors;
 import org.qlora4j.nf4.file.ModelFormatException;
 import org.qlora4j.nf4.tensor.DType;
 
-/** The supported values of {@code model_type}: how a family's config.json maps to {@link ModelConfig}. */
+/**
+ * The supported values of {@code model_type}: how a family's config.json maps to {@link ModelConfig}. Defaults of
+ * missing keys are those of transformers.
+ */
 public enum ModelFamily {
     LLAMA("llama", NormPlacement.PRE, QkNorm.NONE),
-    QWEN3("qwen3", NormPlacement.PRE, QkNorm.PER_HEAD);
+    MISTRAL("mistral", NormPlacement.PRE, QkNorm.NONE),
+    QWEN2("qwen2", NormPlacement.PRE, QkNorm.NONE),
+    QWEN3("qwen3", NormPlacement.PRE, QkNorm.PER_HEAD),
+    GEMMA2("gemma2", NormPlacement.SANDWICH, QkNorm.NONE),
+    GEMMA3_TEXT("gemma3_text", NormPlacement.SANDWICH, QkNorm.PER_HEAD),
+    PHI3("phi3", NormPlacement.PRE, QkNorm.NONE),
+    SMOLLM3("smollm3", NormPlacement.PRE, QkNorm.NONE),
+    OLMO2("olmo2", NormPlacement.POST, QkNorm.WHOLE_PROJECTION);
 
     private final String modelType;
     private final NormPlacement norms;
@@ -27,6 +35,10 @@ public enum ModelFamily {
     /** The value of {@code model_type}. */
     public String modelType() {
         return modelType;
+    }
+
+    private boolean isGemma() {
+        return this == GEMMA2 || this == GEMMA3_TEXT;
     }
 
     /**
@@ -50,15 +62,15 @@ public enum ModelFamily {
     }
 
     private ModelConfig config(ConfigJson config) {
-        refuseUnless(config, "pretraining_tp", String.valueOf(config.integer("pretraining_tp", 1)), "1");
-        refuseUnless(config, "attention_dropout", String.valueOf(config.number("attention_dropout", 0)), "0.0");
-        refuseUnless(config, "partial_rotary_factor", String.valueOf(RopeJson.partialRotaryFactor(config)), "1.0");
+        refuseWhatIsMissing(config);
         int hiddenSize = config.integer("hidden_size");
         int heads = config.integer("num_attention_heads");
         if (heads < 1) {
             throw new ModelFormatException(config.file(), "num_attention_heads must be at least 1, got " + heads);
         }
-        int headDim = headDim(config, hiddenSize, heads);
+        int headDim = config.integer("head_dim", headDim(hiddenSize, heads));
+        int rotaryDim = (int) (headDim * RopeJson.partialRotaryFactor(config));
+        double scoreDim = isGemma() ? config.number("query_pre_attn_scalar", 256) : headDim;
         boolean attentionBias = config.bool("attention_bias", false);
         try {
             return new ModelConfig(
@@ -69,63 +81,75 @@ public enum ModelFamily {
                     heads,
                     keyValueHeads(config, heads),
                     headDim,
-                    headDim,
+                    rotaryDim,
                     config.integer("max_position_embeddings", 2048),
-                    config.number("rms_norm_eps", 1e-6),
+                    config.number("rms_norm_eps", this == PHI3 || this == OLMO2 ? 1e-5 : 1e-6),
                     norms,
-                    false,
+                    isGemma(),
                     qkNorm,
-                    attentionBias,
-                    attentionBias,
-                    config.bool("mlp_bias", false),
-                    false,
+                    this == QWEN2 || attentionBias,
+                    this != QWEN2 && attentionBias,
+                    (this == LLAMA || this == SMOLLM3) && config.bool("mlp_bias", false),
+                    this == PHI3,
                     activation(config),
-                    1 / Math.sqrt(headDim),
-                    config.bool("tie_word_embeddings", false),
-                    layers(config, headDim),
+                    1 / Math.sqrt(scoreDim),
+                    this == GEMMA2 ? config.number("attn_logit_softcapping", gemmaDefault(config, "attn", 50)) : 0,
+                    isGemma() ? config.number("final_logit_softcapping", gemmaDefault(config, "final", 30)) : 0,
+                    isGemma(),
+                    config.bool("tie_word_embeddings", isGemma() || this == SMOLLM3),
+                    LayersJson.read(this, config, rotaryDim),
                     dtype(config));
         } catch (IllegalArgumentException e) {
             throw new ModelFormatException(config.file(), String.valueOf(e.getMessage()), e);
         }
     }
 
-    /**
-     * transformers' default for a file without the key differs; where it is not the number of heads, it is asked for.
-     */
+    /** Gemma 2 has softcaps unless the file says null, Gemma 3 has none unless the file says one. */
+    private double gemmaDefault(ConfigJson config, String which, double value) {
+        return this == GEMMA2 && !config.names(which + "_logit_softcapping") ? value : 0;
+    }
+
+    private void refuseWhatIsMissing(ConfigJson config) {
+        refuseUnless(config, "pretraining_tp", String.valueOf(config.integer("pretraining_tp", 1)), "1");
+        for (String dropout : new String[] {"attention_dropout", "resid_pdrop", "embd_pdrop"}) {
+            refuseUnless(config, dropout, String.valueOf(config.number(dropout, 0)), "0.0");
+        }
+        if (this != PHI3) {
+            refuseUnless(config, "partial_rotary_factor", String.valueOf(RopeJson.partialRotaryFactor(config)), "1.0");
+        }
+        if (this == MISTRAL || this == PHI3) {
+            refuseUnless(config, "attention_bias", String.valueOf(config.bool("attention_bias", false)), "false");
+        }
+        String bidirectional = "use_bidirectional_attention";
+        refuseUnless(config, bidirectional, String.valueOf(config.bool(bidirectional, false)), "false");
+    }
+
+    /** Where transformers' default is not the number of heads, a file without the key is refused. */
     private int keyValueHeads(ConfigJson config, int heads) {
-        boolean mayBeMissing = this == LLAMA || config.names("num_key_value_heads");
-        return mayBeMissing ? config.integer("num_key_value_heads", heads) : config.integer("num_key_value_heads");
+        boolean mayBeMissing = this == LLAMA || this == PHI3 || this == OLMO2;
+        return mayBeMissing || config.names("num_key_value_heads")
+                ? config.integer("num_key_value_heads", heads)
+                : config.integer("num_key_value_heads");
     }
 
-    private int headDim(ConfigJson config, int hiddenSize, int heads) {
-        int otherwise = switch (this) {
-            case LLAMA -> hiddenSize / heads;
+    private int headDim(int hiddenSize, int heads) {
+        return switch (this) {
             case QWEN3 -> 128;
+            case GEMMA2, GEMMA3_TEXT -> 256;
+            case LLAMA, MISTRAL, QWEN2, PHI3, SMOLLM3, OLMO2 -> hiddenSize / heads;
         };
-        return config.integer("head_dim", otherwise);
     }
 
-    private static Activation activation(ConfigJson config) {
-        refuseUnless(config, "hidden_act", config.text("hidden_act", "silu"), "silu");
-        return Activation.SILU;
-    }
-
-    private List<LayerConfig> layers(ConfigJson config, int rotaryDim) {
-        int count = config.integer("num_hidden_layers");
-        if (count < 1 || count > ModelConfig.MAX_LAYERS) {
-            throw new ModelFormatException(
-                    config.file(), "num_hidden_layers must be in 1 … " + ModelConfig.MAX_LAYERS + ", got " + count);
-        }
-        if (this == QWEN3) {
-            refuseUnless(
-                    config, "use_sliding_window", String.valueOf(config.bool("use_sliding_window", false)), "false");
-        }
-        LayerConfig layer = new LayerConfig(0, RopeJson.read(config, 10000, rotaryDim));
-        List<LayerConfig> layers = new ArrayList<>();
-        for (int i = 0; i < count; i++) {
-            layers.add(layer);
-        }
-        return layers;
+    private Activation activation(ConfigJson config) {
+        String key = isGemma() ? "hidden_activation" : "hidden_act";
+        String name = config.text(key, isGemma() ? "gelu_pytorch_tanh" : "silu");
+        return switch (name) {
+            case "silu", "swish" -> Activation.SILU;
+            case "gelu_pytorch_tanh" -> Activation.GELU_TANH;
+            default ->
+                throw new UnsupportedModelException(config.file() + ": " + key + " '" + name
+                        + "' is not supported; supported: silu, gelu_pytorch_tanh");
+        };
     }
 
     private static DType dtype(ConfigJson config) {

@@ -1,5 +1,6 @@
 package org.qlora4j.lora.model;
 
+import java.nio.ByteBuffer;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Deque;
@@ -14,6 +15,7 @@ import java.util.function.BiConsumer;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.device.Scope;
+import org.qlora4j.nf4.file.FloatFormats;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
@@ -107,12 +109,22 @@ public final class ModelLoader {
                 layers.add(builder.layer(i));
             }
             Linear output = c.tieWordEmbeddings() ? new Linear("lm_head", embedding, null) : builder.linear("lm_head");
-            LossHead head = new LossHead(device, builder.norm("model.norm", c.hiddenSize()), output);
-            return new Transformer(c, device, scope, new Embedding("model.embed_tokens", embedding), layers, head);
+            LossHead head = new LossHead(device, builder.norm("model.norm", c.hiddenSize()), c.finalSoftcap(), output);
+            Embedding tokens = new Embedding("model.embed_tokens", embedding, embeddingScale(c, options.dtype()));
+            return new Transformer(c, device, scope, tokens, layers, head);
         } catch (RuntimeException | Error e) {
             scope.close();
             throw e;
         }
+    }
+
+    /** √C in the dtype of the embedding, as transformers computes it. */
+    private static double embeddingScale(ModelConfig c, DType dtype) {
+        float[] scale = {c.scaleEmbedding() ? (float) Math.sqrt(c.hiddenSize()) : 1};
+        ByteBuffer rounded = ByteBuffer.allocate(dtype.bytes());
+        FloatFormats.encode(dtype, scale, 0, 1, rounded);
+        FloatFormats.decode(dtype, rounded.flip(), scale, 0, 1);
+        return scale[0];
     }
 
     private static List<Spec> specs(ModelConfig c) {

@@ -30,6 +30,21 @@ final class RopeJson {
         return read(config, rope, config.number("rope_theta", theta), rotaryDim);
     }
 
+    /** Gemma 3's frequencies of layers that see everything. */
+    static RopeScaling readGlobal(ConfigJson config, int rotaryDim) {
+        // transformers 5 has one object per layer type, transformers 4 rope_theta beside rope_scaling
+        ConfigJson rope = config.object("rope_parameters").object("full_attention");
+        ConfigJson scaling = config.object(config.has("rope_scaling") ? "rope_scaling" : "");
+        double theta = rope.number("rope_theta", config.number("rope_theta", 1e6));
+        return read(config, scaling.isEmpty() ? rope : scaling, theta, rotaryDim);
+    }
+
+    /** Gemma 3's frequencies of layers with a sliding window. */
+    static RopeScaling readLocal(ConfigJson config, int rotaryDim) {
+        ConfigJson rope = config.object("rope_parameters").object("sliding_attention");
+        return read(config, rope, config.number("rope_local_base_freq", 1e4), rotaryDim);
+    }
+
     /** The share of each head that is rotated. */
     static double partialRotaryFactor(ConfigJson config) {
         return object(config).number("partial_rotary_factor", config.number("partial_rotary_factor", 1));

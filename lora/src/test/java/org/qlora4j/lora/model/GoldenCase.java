@@ -6,8 +6,9 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.stream.Stream;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
@@ -21,30 +22,33 @@ import org.qlora4j.nf4.tensor.Tensor;
 record GoldenCase(String name, Path folder, Path shared, JsonNode expected, List<Batch.Row> rows) {
     static final ObjectMapper JSON = new ObjectMapper();
 
-    /** The whole set beside the checkout where it is, otherwise the project's part of it. */
-    private static Path models() {
-        Path whole = Path.of(System.getProperty("qlora4j.root"), "..", "shared", "golden", "models");
-        return Files.isDirectory(whole) ? whole : Path.of(System.getProperty("qlora4j.golden"), "models");
+    /** The project's cases and, where it lies beside the checkout, the whole set they were taken from. */
+    private static List<Path> roots() {
+        return Stream.of(
+                        Path.of(System.getProperty("qlora4j.golden"), "models"),
+                        Path.of(System.getProperty("qlora4j.root"), "..", "shared", "golden", "models"))
+                .filter(Files::isDirectory)
+                .toList();
     }
 
     /** Names of all cases there are, 4-bit variants as {@code case/variant}. */
-    static List<String> names() throws IOException {
-        Path models = models();
-        try (Stream<Path> files = Files.walk(models, 3)) {
-            return files.filter(f -> f.endsWith("expected.json") && isSupported(f.resolveSibling("base/config.json")))
-                    .map(f -> models.relativize(f.getParent()).toString())
-                    .sorted()
-                    .toList();
+    static Set<String> names() throws IOException {
+        Set<String> names = new TreeSet<>();
+        for (Path root : roots()) {
+            try (Stream<Path> files = Files.walk(root, 3)) {
+                files.filter(f -> f.endsWith("expected.json"))
+                        .forEach(f -> names.add(root.relativize(f.getParent()).toString()));
+            }
         }
-    }
-
-    private static boolean isSupported(Path config) {
-        String type = ModelSource.readObject(config).path("model_type").textValue();
-        return Arrays.stream(ModelFamily.values()).anyMatch(f -> f.modelType().equals(type));
+        return names;
     }
 
     static GoldenCase open(String name) throws IOException {
-        Path folder = models().resolve(name);
+        Path folder = roots().stream()
+                .map(root -> root.resolve(name))
+                .filter(Files::isDirectory)
+                .findFirst()
+                .orElseThrow();
         Path shared = name.contains("/") ? folder.getParent() : folder;
         List<Batch.Row> rows = new ArrayList<>();
         for (String line : Files.readAllLines(shared.resolve("batch.jsonl"))) {

@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.TestInstance;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -46,7 +47,7 @@ abstract class GoldenModels {
         device.close();
     }
 
-    static List<String> cases() throws IOException {
+    static Set<String> cases() throws IOException {
         return GoldenCase.names();
     }
 

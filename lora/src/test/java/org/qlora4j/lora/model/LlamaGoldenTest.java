@@ -40,7 +40,7 @@ class LlamaGoldenTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit/nf4_dq"})
+    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit_tiny/nf4_dq"})
     void checkpointingChangesNoBitAndAccumulationIsABatch(String name) throws IOException {
         GoldenCase c = GoldenCase.open(name);
         try (Transformer model = c.load(device);
@@ -65,7 +65,7 @@ class LlamaGoldenTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit"})
+    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit_tiny"})
     void theMergedModelAnswersAsTheAdapter(String name, @TempDir Path folder) throws IOException {
         GoldenCase c = GoldenCase.open(name);
         int[] ids = c.rows().getFirst().ids();
@@ -84,7 +84,7 @@ class LlamaGoldenTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit"})
+    @ValueSource(strings = {"llama", "llama_tied", "llama_4bit_tiny"})
     void savedAdaptersHaveThePeftFiles(String name, @TempDir Path folder) throws IOException {
         GoldenCase c = GoldenCase.open(name);
         try (Transformer model = c.load(device);

@@ -7,9 +7,12 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -19,13 +22,19 @@ import org.junit.jupiter.params.provider.MethodSource;
 class ModelFamilyTest {
     private static final Path FILE = Path.of("config.json");
 
-    static List<String> cases() throws IOException {
+    static Set<String> cases() throws IOException {
         return GoldenCase.names();
     }
 
-    /** Without the 4-bit variants: their files have another dtype. */
+    /** Without the 4-bit variants, whose files have another dtype. */
     static List<String> bases() throws IOException {
-        return cases().stream().filter(name -> !name.contains("/")).toList();
+        List<String> bases = new ArrayList<>();
+        for (String name : cases()) {
+            if (Files.exists(GoldenCase.open(name).folder().resolve("config_v4.json"))) {
+                bases.add(name);
+            }
+        }
+        return bases;
     }
 
     @ParameterizedTest
@@ -69,7 +78,14 @@ class ModelFamilyTest {
     @ParameterizedTest
     @CsvSource(delimiter = '|', textBlock = """
                     mamba  |                                                   | model_type 'mamba'
-                    llama  | "hidden_act": "relu"                              | hidden_act relu
+                    llama  | "hidden_act": "relu"                              | hidden_act 'relu'
+                    gemma2 | "hidden_activation": "gelu"                       | hidden_activation 'gelu'
+                    gemma2 | "use_bidirectional_attention": true               | use_bidirectional_attention true
+                    gemma2 | "sliding_window": null                            | without a sliding_window
+                    phi3   | "resid_pdrop": 0.1                                | resid_pdrop 0.1
+                    phi3   | "attention_bias": true                            | attention_bias true
+                    qwen2  | "layer_types": ["a", "b", "c", "d"]               | layer type 'a'
+                    qwen3  | "layer_types": ["sliding_attention", "full_attention", "full_attention", "full_attention"] | without a sliding_window
                     llama  | "pretraining_tp": 2                               | pretraining_tp 2
                     llama  | "attention_dropout": 0.1                          | attention_dropout 0.1
                     llama  | "partial_rotary_factor": 0.5                      | partial_rotary_factor 0.5
@@ -81,6 +97,36 @@ class ModelFamilyTest {
         String found = assertThrows(UnsupportedModelException.class, () -> ModelFamily.read(FILE, config))
                 .getMessage();
         assertTrue(found.contains(message) && found.contains("not supported"), found);
+    }
+
+    private static List<Integer> windows(String family, String changes) throws IOException {
+        return ModelFamily.read(FILE, config(family, changes)).layers().stream()
+                .map(LayerConfig::slidingWindow)
+                .toList();
+    }
+
+    @Test
+    void eachFamilyHasItsRuleForWindows() throws IOException {
+        assertEquals(List.of(0, 0, 0, 0), windows("llama", "\"sliding_window\": 9"));
+        assertEquals(List.of(4096, 4096, 4096, 4096), windows("mistral", ""));
+        assertEquals(List.of(0, 0, 0, 0), windows("mistral", "\"sliding_window\": null"));
+        assertEquals(List.of(9, 9, 9, 9), windows("phi3", "\"sliding_window\": 9"));
+        assertEquals(List.of(0, 0, 0, 0), windows("qwen3", "\"sliding_window\": 9, \"max_window_layers\": 1"));
+        String use = "\"sliding_window\": 9, \"use_sliding_window\": true";
+        assertEquals(List.of(0, 9, 9, 9), windows("qwen3", use + ", \"max_window_layers\": 1"));
+        assertEquals(List.of(0, 0, 0, 0), windows("qwen2", use));
+        assertEquals(List.of(9, 0, 9, 0), windows("gemma2", use));
+        assertEquals(List.of(9, 9, 9, 9), windows("gemma3_text", use));
+        assertEquals(List.of(9, 0, 9, 0), windows("gemma3_text", use + ", \"sliding_window_pattern\": 2"));
+        assertEquals(List.of(0, 0, 0, 9), windows("smollm3", use));
+        assertEquals(List.of(9, 0, 0, 9), windows("smollm3", use + ", \"no_rope_layers\": [0, 1, 1, 0]"));
+        assertEquals(
+                List.of(0, 9, 0, 0),
+                windows(
+                        "smollm3",
+                        use
+                                + ", \"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\","
+                                + " \"full_attention\"]"));
     }
 
     private static RopeScaling rope(String changes) throws IOException {

@@ -11,15 +11,34 @@ package org.qlora4j.nf4.device;
  * @param numKvHeads key/value heads; H must be a multiple of it (grouped-query attention)
  * @param headDim D, elements per head
  * @param scale factor on the scores, usually 1/√D
+ * @param window a query sees only so many keys, the last one it sees included; 0 for no limit
+ * @param softcap scores become {@code softcap · tanh(score / softcap)}; 0 for none
  * @param queryOffsets first row of each sequence, and the end: ascending, starts at 0
  * @param keyOffsets the same for keys
  */
 public record AttentionShape(
-        int numHeads, int numKvHeads, int headDim, double scale, int[] queryOffsets, int[] keyOffsets) {
+        int numHeads,
+        int numKvHeads,
+        int headDim,
+        double scale,
+        int window,
+        double softcap,
+        int[] queryOffsets,
+        int[] keyOffsets) {
+    /** Without window and softcap. */
+    public AttentionShape(
+            int numHeads, int numKvHeads, int headDim, double scale, int[] queryOffsets, int[] keyOffsets) {
+        this(numHeads, numKvHeads, headDim, scale, 0, 0, queryOffsets, keyOffsets);
+    }
+
     public AttentionShape {
         if (numHeads < 1 || numKvHeads < 1 || headDim < 1 || numHeads % numKvHeads != 0) {
             throw new ShapeException("attention: heads must be a multiple of key/value heads; got " + numHeads + " and "
                     + numKvHeads + ", head size " + headDim);
+        }
+        if (window < 0 || !(softcap >= 0 && softcap < Double.POSITIVE_INFINITY)) {
+            throw new ShapeException(
+                    "attention: window and softcap must be at least 0; got " + window + " and " + softcap);
         }
         if (queryOffsets.length < 2
                 || queryOffsets.length != keyOffsets.length
@@ -35,6 +54,11 @@ public record AttentionShape(
                         + " keys; expected 1 <= queries <= keys");
             }
         }
+    }
+
+    /** The first of {@code seen} keys, counted from the start of the sequence, that a query still sees. */
+    public int firstSeen(int seen) {
+        return window == 0 ? 0 : Math.max(0, seen - window);
     }
 
     /** Number of sequences. */

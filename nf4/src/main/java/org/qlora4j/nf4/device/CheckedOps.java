@@ -186,12 +186,15 @@ public final class CheckedOps implements Ops {
         String op = "rope";
         checkThread(op);
         check.floats(op, "x", x);
-        if (headDim < 2 || headDim % 2 != 0 || x.cols() % headDim != 0) {
-            throw new ShapeException(
-                    op + ": x must be [N, heads · headDim] with an even headDim, got headDim " + headDim + " and " + x);
+        if (headDim < 2 || x.cols() % headDim != 0) {
+            throw new ShapeException(op + ": x must be [N, heads · headDim], got headDim " + headDim + " and " + x);
         }
-        check.floats(op, "cos", cos, cos.rows(), headDim / 2);
-        check.floats(op, "sin", sin, cos.rows(), headDim / 2);
+        check.floats(op, "cos", cos);
+        if (2L * cos.cols() > headDim) {
+            throw new ShapeException(
+                    op + ": cos must have at most headDim/2 columns, got headDim " + headDim + " and " + cos);
+        }
+        check.floats(op, "sin", sin, cos.rows(), cos.cols());
         check.indices(op, "positions", positions, x.rows(), cos.rows(), "rows of cos");
         check.apart(op, "x", x, "cos", cos);
         check.apart(op, "x", x, "sin", sin);
@@ -277,20 +280,41 @@ public final class CheckedOps implements Ops {
 
     @Override
     public void swiGlu(Tensor y, Tensor gate, Tensor up) {
-        String op = "swiGlu";
-        checkThread(op);
-        check.floats(op, "y", y);
-        check.floats(op, "gate", gate, y.rows(), y.cols());
-        check.floats(op, "up", up, y.rows(), y.cols());
-        check.sameOrApart(op, "y", y, "gate", gate);
-        check.sameOrApart(op, "y", y, "up", up);
+        checkThread("swiGlu");
+        gated("swiGlu", y, gate, up);
         ops.swiGlu(y, gate, up);
     }
 
     @Override
     public void swiGluBackward(Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up) {
-        String op = "swiGluBackward";
-        checkThread(op);
+        checkThread("swiGluBackward");
+        gatedBackward("swiGluBackward", dGate, dUp, dy, gate, up);
+        ops.swiGluBackward(dGate, dUp, dy, gate, up);
+    }
+
+    @Override
+    public void geGlu(Tensor y, Tensor gate, Tensor up) {
+        checkThread("geGlu");
+        gated("geGlu", y, gate, up);
+        ops.geGlu(y, gate, up);
+    }
+
+    @Override
+    public void geGluBackward(Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up) {
+        checkThread("geGluBackward");
+        gatedBackward("geGluBackward", dGate, dUp, dy, gate, up);
+        ops.geGluBackward(dGate, dUp, dy, gate, up);
+    }
+
+    private void gated(String op, Tensor y, Tensor gate, Tensor up) {
+        check.floats(op, "y", y);
+        check.floats(op, "gate", gate, y.rows(), y.cols());
+        check.floats(op, "up", up, y.rows(), y.cols());
+        check.sameOrApart(op, "y", y, "gate", gate);
+        check.sameOrApart(op, "y", y, "up", up);
+    }
+
+    private void gatedBackward(String op, Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up) {
         check.floats(op, "dy", dy);
         check.floats(op, "dGate", dGate, dy.rows(), dy.cols());
         check.floats(op, "dUp", dUp, dy.rows(), dy.cols());
@@ -303,7 +327,30 @@ public final class CheckedOps implements Ops {
         check.apart(op, "dUp", dUp, "gate", gate);
         check.apart(op, "dUp", dUp, "dy", dy);
         check.apart(op, "dUp", dUp, "dGate", dGate);
-        ops.swiGluBackward(dGate, dUp, dy, gate, up);
+    }
+
+    @Override
+    public void softcap(Tensor y, Tensor x, double cap) {
+        String op = "softcap";
+        checkThread(op);
+        check.floats(op, "y", y);
+        check.floats(op, "x", x, y.rows(), y.cols());
+        check.require(cap > 0, op, "cap must be above 0", cap);
+        check.sameOrApart(op, "y", y, "x", x);
+        ops.softcap(y, x, cap);
+    }
+
+    @Override
+    public void softcapBackward(Tensor dx, Tensor dy, Tensor y, double cap) {
+        String op = "softcapBackward";
+        checkThread(op);
+        check.floats(op, "dx", dx);
+        check.floats(op, "dy", dy, dx.rows(), dx.cols());
+        check.floats(op, "y", y, dx.rows(), dx.cols());
+        check.require(cap > 0, op, "cap must be above 0", cap);
+        check.sameOrApart(op, "dx", dx, "dy", dy);
+        check.apart(op, "dx", dx, "y", y);
+        ops.softcapBackward(dx, dy, y, cap);
     }
 
     @Override

@@ -70,12 +70,13 @@ public interface Ops {
     void rmsNormBackward(Tensor dx, Tensor dy, Tensor x, Tensor rstd, Tensor weight, double beta);
 
     /**
-     * Rotary embedding in place, halves not interleaved: within each head {@code (a, b) → (a·cos − b·sin, b·cos +
-     * a·sin)} where a is the first and b the second half. The inverse (also its gradient) turns the other way.
+     * Rotary embedding in place, halves not interleaved: within the first R elements of each head {@code (a, b) →
+     * (a·cos − b·sin, b·cos + a·sin)} where a is the first and b the second half of them. The inverse (also its
+     * gradient) turns the other way.
      *
      * @param x float [N, heads · headDim]
-     * @param cos float [positions, headDim/2]
-     * @param sin float [positions, headDim/2]
+     * @param cos float [positions, R/2], R up to headDim
+     * @param sin float [positions, R/2]
      * @param positions I32 [1, N], each below the rows of cos
      */
     void rope(Tensor x, Tensor cos, Tensor sin, Tensor positions, int headDim, boolean inverse);
@@ -109,6 +110,23 @@ public interface Ops {
 
     /** Gradients of {@link #swiGlu}; dGate and dUp may be gate and up themselves, or dGate may be dy. */
     void swiGluBackward(Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up);
+
+    /**
+     * {@code y = gelu(gate) ⊙ up}, {@code gelu(g) = g/2 · (1 + tanh(√(2/π)·(g + 0.044715·g³)))}; y may be gate or up.
+     * All float [N, F].
+     *
+     * @see <a href="https://arxiv.org/abs/1606.08415">Hendrycks and Gimpel 2016</a>
+     */
+    void geGlu(Tensor y, Tensor gate, Tensor up);
+
+    /** Gradients of {@link #geGlu}; dGate and dUp may be gate and up themselves, or dGate may be dy. */
+    void geGluBackward(Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up);
+
+    /** {@code y = cap · tanh(x / cap)}; y may be x. Float [N, C]. @param cap above 0 */
+    void softcap(Tensor y, Tensor x, double cap);
+
+    /** {@code dx = dy ⊙ (1 − (y/cap)²)}, the gradient of {@link #softcap}; dx may be dy. @param y its result */
+    void softcapBackward(Tensor dx, Tensor dy, Tensor y, double cap);
 
     /** {@code y = x}; same shape, float types may differ (a cast). */
     void copy(Tensor y, Tensor x);

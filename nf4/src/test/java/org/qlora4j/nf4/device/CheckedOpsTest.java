@@ -228,12 +228,24 @@ class CheckedOpsTest {
     }
 
     @Test
+    void softcap() {
+        refused("softcap: x must be [2, 3], got F32 [3, 2]", () -> ops.softcap(t(2, 3), t(3, 2), 1));
+        refused("softcap: cap must be above 0, got 0.0", () -> ops.softcap(t(2, 3), t(2, 3), 0));
+        refused("softcapBackward: y must be [2, 3]", () -> ops.softcapBackward(t(2, 3), t(2, 3), t(2, 2), 1));
+        Tensor y = t(2, 3);
+        refused("must not overlap y", () -> ops.softcapBackward(y, t(2, 3), y, 1));
+        passes(() -> ops.softcap(y, y, 1));
+        passes(() -> ops.softcapBackward(y, y, t(2, 3), 1));
+    }
+
+    @Test
     void rope() {
         refused(
-                "rope: x must be [N, heads · headDim] with an even headDim, got headDim 3",
-                () -> ops.rope(t(1, 6), t(5, 1), t(5, 1), ints(0), 3, false));
+                "rope: cos must have at most headDim/2 columns, got headDim 3",
+                () -> ops.rope(t(1, 6), t(5, 2), t(5, 2), ints(0), 3, false));
         refused("got headDim 4", () -> ops.rope(t(1, 6), t(5, 2), t(5, 2), ints(0), 4, false));
         refused("rope: sin must be [5, 2]", () -> ops.rope(t(1, 4), t(5, 2), t(4, 2), ints(0), 4, false));
+        passes(() -> ops.rope(t(1, 6), t(5, 1), t(5, 1), ints(0), 3, false));
     }
 
     @Test
@@ -266,6 +278,11 @@ class CheckedOpsTest {
                 () -> ops.attentionBackward(
                         q, dk, dk, t(5, 12), t(5, 12), t(4, 5), t(5, 12), t(5, 6), t(5, 6), square));
         assertThrows(ShapeException.class, () -> new AttentionShape(3, 2, 8, 1, new int[] {0, 1}, new int[] {0, 1}));
+        assertThrows(
+                ShapeException.class, () -> new AttentionShape(2, 2, 8, 1, -1, 0, new int[] {0, 1}, new int[] {0, 1}));
+        assertThrows(
+                ShapeException.class,
+                () -> new AttentionShape(2, 2, 8, 1, 0, Double.NaN, new int[] {0, 1}, new int[] {0, 1}));
         assertThrows(ShapeException.class, () -> new AttentionShape(2, 2, 8, 1, new int[] {0, 2}, new int[] {0, 1}));
     }
 
@@ -286,6 +303,12 @@ class CheckedOpsTest {
         refused(
                 "swiGluBackward: dUp F32 [2, 3] on test must not overlap dGate",
                 () -> ops.swiGluBackward(d, d, dy, gate, up));
+        refused("geGlu: gate must be [2, 3], got F32 [3, 2]", () -> ops.geGlu(t(2, 3), t(3, 2), up));
+        refused(
+                "geGluBackward: dUp F32 [2, 3] on test must not overlap dy",
+                () -> ops.geGluBackward(t(2, 3), dy, dy, gate, up));
+        passes(() -> ops.geGlu(gate, gate, up));
+        passes(() -> ops.geGluBackward(dy, up, dy, gate, up));
         passes(() -> ops.swiGlu(gate, gate, up));
         passes(() -> ops.swiGluBackward(gate, up, dy, gate, up));
         passes(() -> ops.swiGluBackward(dy, up, dy, gate, up));

@@ -1,15 +1,19 @@
 package org.qlora4j.nf4.device;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import java.util.Arrays;
+import java.util.stream.DoubleStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.qlora4j.nf4.device.TwoDevices.Layout;
 import org.qlora4j.nf4.device.TwoDevices.Pair;
 import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.nf4.tensor.Tensor;
 
 /** Elementwise operations: activation, dropout, sums, casts, the optimizer. */
 abstract class ElementContract extends RowContract {
@@ -30,37 +34,77 @@ abstract class ElementContract extends RowContract {
         }
     }
 
-    @Test
-    void swiGlu() {
+    /** The two gated activations. */
+    enum Gated {
+        SWIGLU {
+            @Override
+            void forward(Ops ops, Tensor y, Tensor gate, Tensor up) {
+                ops.swiGlu(y, gate, up);
+            }
+
+            @Override
+            void backward(Ops ops, Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up) {
+                ops.swiGluBackward(dGate, dUp, dy, gate, up);
+            }
+        },
+        GEGLU {
+            @Override
+            void forward(Ops ops, Tensor y, Tensor gate, Tensor up) {
+                ops.geGlu(y, gate, up);
+            }
+
+            @Override
+            void backward(Ops ops, Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up) {
+                ops.geGluBackward(dGate, dUp, dy, gate, up);
+            }
+        };
+
+        abstract void forward(Ops ops, Tensor y, Tensor gate, Tensor up);
+
+        abstract void backward(Ops ops, Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up);
+    }
+
+    @ParameterizedTest
+    @EnumSource(Gated.class)
+    void gatedActivation(Gated gated) {
         forEach((rows, cols, scale, layout) -> {
-            String what = "swiGlu " + rows + "x" + cols + " scale " + scale;
+            String what = gated + " " + rows + "x" + cols + " scale " + scale;
             Pair gate = both.random(rows, cols, scale, layout);
             Pair up = both.random(rows, cols, 1, layout);
             Pair y = both.garbage(rows, cols, layout);
-            activation(y, gate, up);
+            activation(gated, y, gate, up);
             both.assertClose(what, y, element);
             both.assertSame(what + " gate stays", gate);
             Pair gate2 = copy(gate, layout);
-            activation(gate2, gate2, up);
+            activation(gated, gate2, gate2, up);
             both.assertClose(what + " in gate", gate2, element);
             Pair up2 = copy(up, layout);
-            activation(up2, gate, up2);
+            activation(gated, up2, gate, up2);
             both.assertClose(what + " in up", up2, element);
         });
     }
 
-    private void activation(Pair y, Pair gate, Pair up) {
-        both.ops().swiGlu(y.mine(), gate.mine(), up.mine());
-        both.referenceOps().swiGlu(y.expected(), gate.expected(), up.expected());
+    private void activation(Gated gated, Pair y, Pair gate, Pair up) {
+        gated.forward(both.ops(), y.mine(), gate.mine(), up.mine());
+        gated.forward(both.referenceOps(), y.expected(), gate.expected(), up.expected());
     }
 
     private Pair copy(Pair pair, Layout layout) {
         return both.make(pair.mine().rows(), pair.mine().cols(), layout, both.values(pair.mine()));
     }
 
+    private void gradients(Gated gated, Pair dGate, Pair dUp, Pair dy, Pair gate, Pair up) {
+        gated.backward(both.ops(), dGate.mine(), dUp.mine(), dy.mine(), gate.mine(), up.mine());
+        gated.backward(
+                both.referenceOps(), dGate.expected(), dUp.expected(), dy.expected(), gate.expected(), up.expected());
+    }
+
     @ParameterizedTest
-    @ValueSource(strings = {"apart", "dGate=gate", "dUp=up", "both", "dGate=dy"})
-    void swiGluBackward(String alias) {
+    @CsvSource({
+        "SWIGLU,apart", "SWIGLU,dGate=gate", "SWIGLU,dUp=up", "SWIGLU,both", "SWIGLU,dGate=dy",
+        "GEGLU,apart", "GEGLU,dGate=gate", "GEGLU,dUp=up", "GEGLU,both", "GEGLU,dGate=dy"
+    })
+    void gatedActivationBackward(Gated gated, String alias) {
         forEach((rows, cols, scale, layout) -> {
             Pair gate = both.random(rows, cols, scale, layout);
             Pair up = both.random(rows, cols, 1, layout);
@@ -71,30 +115,71 @@ abstract class ElementContract extends RowContract {
                 default -> both.garbage(rows, cols, layout);
             };
             Pair dUp = alias.equals("dUp=up") || alias.equals("both") ? up : both.garbage(rows, cols, layout);
-            both.ops().swiGluBackward(dGate.mine(), dUp.mine(), dy.mine(), gate.mine(), up.mine());
-            both.referenceOps()
-                    .swiGluBackward(dGate.expected(), dUp.expected(), dy.expected(), gate.expected(), up.expected());
-            String what = "swiGluBackward " + alias + " " + rows + "x" + cols + " scale " + scale;
+            gradients(gated, dGate, dUp, dy, gate, up);
+            String what = gated + " backward " + alias + " " + rows + "x" + cols + " scale " + scale;
             both.assertClose(what + " dUp", dUp, element);
             both.assertClose(what + " dGate", dGate, Tolerances.gate(both.type(), scale));
         });
     }
 
-    @Test
-    void swiGluOfExtremesIsFinite() {
+    @ParameterizedTest
+    @EnumSource(Gated.class)
+    void gatedActivationOfExtremesIsFinite(Gated gated) {
         double[] extremes = {-1e4, -120, -88, -20, -0.0, 0, 1e-30, 20, 88, 120, 1e4};
         Pair gate = both.make(1, extremes.length, Layout.CONTIGUOUS, extremes);
         Pair up = both.random(1, extremes.length, 1, Layout.CONTIGUOUS);
         Pair y = both.garbage(1, extremes.length, Layout.CONTIGUOUS);
-        activation(y, gate, up);
-        both.assertClose("swiGlu of extremes", y, element);
+        activation(gated, y, gate, up);
+        both.assertClose(gated + " of extremes", y, element);
         Pair dGate = both.garbage(1, extremes.length, Layout.CONTIGUOUS);
         Pair dUp = both.garbage(1, extremes.length, Layout.CONTIGUOUS);
-        both.ops().swiGluBackward(dGate.mine(), dUp.mine(), up.mine(), gate.mine(), up.mine());
-        both.referenceOps()
-                .swiGluBackward(dGate.expected(), dUp.expected(), up.expected(), gate.expected(), up.expected());
+        gradients(gated, dGate, dUp, up, gate, up);
         both.assertClose("dGate of extremes", dGate, element);
         both.assertClose("dUp of extremes", dUp, element);
+    }
+
+    @ParameterizedTest
+    @ValueSource(doubles = {0.25, 3, 50})
+    void softcap(double cap) {
+        forEach((rows, cols, scale, layout) -> {
+            String what = "softcap " + cap + " " + rows + "x" + cols + " scale " + scale;
+            Pair x = both.random(rows, cols, scale, layout);
+            Pair y = both.garbage(rows, cols, layout);
+            both.ops().softcap(y.mine(), x.mine(), cap);
+            both.referenceOps().softcap(y.expected(), x.expected(), cap);
+            both.assertClose(what, y, element);
+            Pair dy = both.random(rows, cols, 1, layout);
+            Pair dx = both.garbage(rows, cols, layout);
+            both.ops().softcapBackward(dx.mine(), dy.mine(), y.mine(), cap);
+            both.referenceOps().softcapBackward(dx.expected(), dy.expected(), y.expected(), cap);
+            // 1 − (y/cap)² of y near the cap is a difference of almost equal numbers
+            double[] expected = both.values(dx.expected());
+            double[] factor = both.values(dy.expected());
+            double[] found = both.values(dx.mine());
+            for (int i = 0; i < found.length; i++) {
+                assertEquals(expected[i], found[i], 8 * element * Math.abs(factor[i]), what + " dx[" + i + "]");
+            }
+            both.ops().softcapBackward(dy.mine(), dy.mine(), y.mine(), cap);
+            assertArrayEquals(found, both.values(dy.mine()), what + " dx in dy");
+            both.ops().softcap(x.mine(), x.mine(), cap);
+            assertArrayEquals(both.values(y.mine()), both.values(x.mine()), what + " in place");
+        });
+    }
+
+    @Test
+    void softcapOfSmallValuesKeepsTheirDigits() {
+        double[] values = {1e-30, -1e-12, 1e-6, -1e-4, 1e-3, 0.01, -0.1, 0.5, 0.62, 0.63, 1, -5, 40, 1e4, -1e30, 0};
+        for (double value : values) {
+            Pair x = both.make(
+                    1,
+                    17,
+                    Layout.CONTIGUOUS,
+                    DoubleStream.generate(() -> value).limit(17).toArray());
+            Pair y = both.garbage(1, 17, Layout.CONTIGUOUS);
+            both.ops().softcap(y.mine(), x.mine(), 1);
+            both.referenceOps().softcap(y.expected(), x.expected(), 1);
+            both.assertClose("softcap of " + value, y, element);
+        }
     }
 
     @ParameterizedTest

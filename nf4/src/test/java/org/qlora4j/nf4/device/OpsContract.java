@@ -1,11 +1,13 @@
 package org.qlora4j.nf4.device;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import java.util.Arrays;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.qlora4j.nf4.device.TwoDevices.Layout;
 import org.qlora4j.nf4.device.TwoDevices.Pair;
 
@@ -20,11 +22,19 @@ abstract class OpsContract extends OptimizerContract {
     /** Runs forward and compares it. */
     private Inputs forward(
             int heads, int kvHeads, int headDim, int[] queryOffsets, int[] keyOffsets, double scale, Layout layout) {
-        AttentionShape shape =
-                new AttentionShape(heads, kvHeads, headDim, 1 / Math.sqrt(headDim), queryOffsets, keyOffsets);
-        String what = "attention heads " + heads + "/" + kvHeads + " size " + headDim + " queries "
-                + Arrays.toString(queryOffsets) + " keys " + Arrays.toString(keyOffsets) + " scale " + scale + " "
-                + layout;
+        return forward(
+                new AttentionShape(heads, kvHeads, headDim, 1 / Math.sqrt(headDim), queryOffsets, keyOffsets),
+                scale,
+                layout);
+    }
+
+    private Inputs forward(AttentionShape shape, double scale, Layout layout) {
+        int heads = shape.numHeads();
+        int kvHeads = shape.numKvHeads();
+        int headDim = shape.headDim();
+        String what = "attention heads " + heads + "/" + kvHeads + " size " + headDim + " window " + shape.window()
+                + " softcap " + shape.softcap() + " queries " + Arrays.toString(shape.queryOffsets()) + " keys "
+                + Arrays.toString(shape.keyOffsets()) + " scale " + scale + " " + layout;
         Pair q = both.random(shape.queries(), heads * headDim, scale, layout);
         Pair k = both.random(shape.keys(), kvHeads * headDim, 1, layout);
         Pair v = both.random(shape.keys(), kvHeads * headDim, 1, layout);
@@ -43,7 +53,13 @@ abstract class OpsContract extends OptimizerContract {
     }
 
     private void backward(int heads, int kvHeads, int headDim, int[] offsets, double scale, Layout layout) {
-        Inputs in = forward(heads, kvHeads, headDim, offsets, offsets, scale, layout);
+        backward(forward(heads, kvHeads, headDim, offsets, offsets, scale, layout), scale, layout);
+    }
+
+    private void backward(Inputs in, double scale, Layout layout) {
+        int heads = in.shape.numHeads();
+        int kvHeads = in.shape.numKvHeads();
+        int headDim = in.shape.headDim();
         int n = in.shape.queries();
         Pair dOut = both.random(n, heads * headDim, 1, layout);
         Pair dq = both.garbage(n, heads * headDim, layout);
@@ -52,7 +68,7 @@ abstract class OpsContract extends OptimizerContract {
         run(in, dq, dk, dv, dOut);
         double tolerance = 4 * tolerance(headDim, scale, in.shape);
         // a single key has softmax 1 and gradient 0, of which only rounding errors are left
-        boolean alone = n == in.shape.sequences();
+        boolean alone = n == in.shape.sequences() || in.shape.window() == 1;
         if (alone) {
             assertArrayEquals(new double[n * heads * headDim], both.values(dq.mine()), 1e4 * element, in.what + " dq");
             assertArrayEquals(
@@ -129,6 +145,45 @@ abstract class OpsContract extends OptimizerContract {
             forward(heads, 1, 17, new int[] {0, 7}, new int[] {0, 20}, 1, Layout.STRIDED);
             forward(heads, 1, 8, new int[] {0, 130}, new int[] {0, 140}, 1, Layout.CONTIGUOUS);
             forward(heads, 1, 16, new int[] {0, 1, 4, 5}, new int[] {0, 13, 16, 150}, 1, Layout.CONTIGUOUS);
+        }
+    }
+
+    private static AttentionShape shape(int window, double softcap, int[] queryOffsets, int... keyOffsets) {
+        return new AttentionShape(4, 2, 12, 0.3, window, softcap, queryOffsets, keyOffsets);
+    }
+
+    @ParameterizedTest
+    @ValueSource(ints = {1, 2, 11, 64, 127, 128, 129, 500})
+    void attentionWithAWindow(int window) {
+        for (int[] offsets : new int[][] {{0, 1}, {0, 13, 14, 40}, {0, 300}, {0, 129, 386}}) {
+            backward(forward(shape(window, 0, offsets, offsets), 1, layout(window)), 1, layout(window));
+        }
+        forward(shape(window, 0, new int[] {0, 1}, 0, 140), 1, Layout.CONTIGUOUS);
+        forward(shape(window, 0, new int[] {0, 7}, 0, 135), 1, Layout.STRIDED);
+        forward(shape(window, 2, new int[] {0, 130, 131}, 0, 140, 290), 1, Layout.CONTIGUOUS);
+    }
+
+    @Test
+    void aKeyReachesAsManyQueriesAsTheWindowIsWide() {
+        int[] offsets = {0, 6, 20};
+        Inputs in = forward(shape(5, 0, offsets, offsets), 1, Layout.CONTIGUOUS);
+        double[] before = both.values(in.out.mine());
+        both.ops().fill(in.v.mine().rows(8, 1), 9);
+        both.ops().attention(in.out.mine(), in.logSumExp.mine(), in.q.mine(), in.k.mine(), in.v.mine(), in.shape);
+        double[] after = both.values(in.out.mine());
+        for (int i = 0; i < before.length; i++) {
+            int row = i / in.out.mine().cols();
+            assertEquals(row >= 8 && row < 13, before[i] != after[i], "row " + row + " changes");
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(doubles = {0.5, 3, 50})
+    void attentionWithASoftcap(double softcap) {
+        for (int[] offsets : new int[][] {{0, 2}, {0, 13, 14, 40}, {0, 200}}) {
+            for (int window : new int[] {0, 9}) {
+                backward(forward(shape(window, softcap, offsets, offsets), 2, layout(window)), 2, layout(window));
+            }
         }
     }
 

@@ -8,6 +8,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.qlora4j.nf4.device.reference.ReferenceDevice;
 import org.qlora4j.nf4.tensor.DType;
@@ -147,10 +148,11 @@ class ReferenceGradientTest {
         });
     }
 
-    @Test
-    void attention() {
+    @ParameterizedTest
+    @CsvSource({"0,0", "2,0", "0,1.5", "3,2"})
+    void attention(int window, double softcap) {
         int[] offsets = {0, 1, 5, 8};
-        AttentionShape shape = new AttentionShape(4, 2, 3, 0.6, offsets, offsets);
+        AttentionShape shape = new AttentionShape(4, 2, 3, 0.6, window, softcap, offsets, offsets);
         Tensor q = random(8, 12);
         Tensor k = random(8, 6);
         Tensor v = random(8, 6);
@@ -169,6 +171,37 @@ class ReferenceGradientTest {
         assertGradient("dq", q, dq, loss);
         assertGradient("dk", k, dk, loss);
         assertGradient("dv", v, dv, loss);
+    }
+
+    @Test
+    void geGlu() {
+        Tensor gate = random(3, 4);
+        Tensor up = random(3, 4);
+        Tensor dy = random(3, 4);
+        Tensor y = scope.newTensor(3, 4);
+        Tensor dGate = scope.newTensor(3, 4);
+        Tensor dUp = scope.newTensor(3, 4);
+        ops.geGluBackward(dGate, dUp, dy, gate, up);
+        DoubleSupplier loss = () -> {
+            ops.geGlu(y, gate, up);
+            return weighted(y, dy);
+        };
+        assertGradient("dGate", gate, dGate, loss);
+        assertGradient("dUp", up, dUp, loss);
+    }
+
+    @Test
+    void softcap() {
+        Tensor x = random(3, 4);
+        Tensor dy = random(3, 4);
+        Tensor y = scope.newTensor(3, 4);
+        Tensor dx = scope.newTensor(3, 4);
+        ops.softcap(y, x, 1.3);
+        ops.softcapBackward(dx, dy, y, 1.3);
+        assertGradient("dx", x, dx, () -> {
+            ops.softcap(y, x, 1.3);
+            return weighted(y, dy);
+        });
     }
 
     @Test

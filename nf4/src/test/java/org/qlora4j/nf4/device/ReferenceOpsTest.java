@@ -248,6 +248,45 @@ class ReferenceOpsTest {
     }
 
     @Test
+    void attentionSeesTheWindowOnly() {
+        // scale 0 makes means: of the keys seen, at most two
+        AttentionShape shape = new AttentionShape(1, 1, 1, 0, 2, 0, new int[] {0, 3, 5}, new int[] {0, 3, 6});
+        Tensor out = scope.newTensor(5, 1);
+        Tensor lse = scope.newTensor(1, 5);
+        ops.attention(out, lse, t(5, 1, 1, 1, 1, 1, 1), t(6, 1, 1, 1, 1, 1, 1, 1), t(6, 1, 1, 2, 4, 8, 16, 32), shape);
+        assertValues(out, 1, 1.5, 3, 12, 24);
+        assertValues(lse, 0, Math.log(2), Math.log(2), Math.log(2), Math.log(2));
+    }
+
+    @Test
+    void attentionCapsScores() {
+        AttentionShape shape = new AttentionShape(1, 1, 1, 2, 0, 3, new int[] {0, 1}, new int[] {0, 2});
+        Tensor out = scope.newTensor(1, 1);
+        Tensor lse = scope.newTensor(1, 1);
+        ops.attention(out, lse, t(1, 1, 5), t(2, 1, 1, -0.5), t(2, 1, 10, 20), shape);
+        double a = Math.exp(3 * Math.tanh(10.0 / 3));
+        double b = Math.exp(3 * Math.tanh(-5.0 / 3));
+        assertValues(out, (10 * a + 20 * b) / (a + b));
+        assertValues(lse, Math.log(a + b));
+    }
+
+    @Test
+    void geGlu() {
+        Tensor y = scope.newTensor(1, 3);
+        ops.geGlu(y, t(1, 3, 0, 1, -2), t(1, 3, 5, 3, 4));
+        double one = 0.5 * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * 1.044715));
+        double two = -1 * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (-2 - 8 * 0.044715)));
+        assertValues(y, 0, 3 * one, 4 * two);
+    }
+
+    @Test
+    void softcap() {
+        Tensor y = scope.newTensor(1, 3);
+        ops.softcap(y, t(1, 3, 0, 1, -40), 2);
+        assertValues(y, 0, 2 * Math.tanh(0.5), 2 * Math.tanh(-20));
+    }
+
+    @Test
     void swiGlu() {
         Tensor y = scope.newTensor(1, 3);
         ops.swiGlu(y, t(1, 3, 0, 1, -2), t(1, 3, 5, 3, 4));

@@ -113,6 +113,19 @@ abstract class RowContract extends ProductContract {
         }
     }
 
+    @Test
+    void ropeOfTheFirstElementsOfEachHead() {
+        for (int[] size : new int[][] {{5, 2}, {5, 4}, {24, 12}, {96, 32}, {64, 34}, {80, 64}}) {
+            Pair cos = both.make(9, size[1] / 2, Layout.CONTIGUOUS, angles(9, size[1], true));
+            Pair sin = both.make(9, size[1] / 2, Layout.CONTIGUOUS, angles(9, size[1], false));
+            Pair x = both.random(7, 3 * size[0], 1, layout(size[1]));
+            Pair at = both.randomIndices(7, 9);
+            both.ops().rope(x.mine(), cos.mine(), sin.mine(), at.mine(), size[0], false);
+            both.referenceOps().rope(x.expected(), cos.expected(), sin.expected(), at.expected(), size[0], false);
+            both.assertClose("rope of " + size[1] + " of " + size[0], x, element);
+        }
+    }
+
     private static double[] angles(int positions, int headDim, boolean cos) {
         double[] values = new double[positions * headDim / 2];
         for (int i = 0; i < values.length; i++) {

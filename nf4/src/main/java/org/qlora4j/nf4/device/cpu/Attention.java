@@ -11,9 +11,9 @@ import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * Causal attention in blocks of one head and up to 128 query rows against all keys up to the block's end: one GEMM for
+ * Causal attention in blocks of one head and up to 128 query rows against the keys that one of them sees: one GEMM for
  * the scores, softmax over whole rows, one GEMM for the output. Backward makes the probabilities again from the
- * log-sum-exp. No T×T matrix is kept.
+ * log-sum-exp. No T×T matrix is kept; keys in front of a block's window cost nothing.
  */
 final class Attention {
     static final int BLOCK = 128;
@@ -28,10 +28,18 @@ final class Attention {
         this.scopes = scopes;
     }
 
-    /** One block of work: its rows of the queries, and how many keys come before the first of them in its sequence. */
+    /**
+     * One block of work: its rows of the queries, the first key row that one of them sees, and how many keys from there
+     * come before the first of them.
+     */
     private record Block(int queryRow, int queries, int keyRow, int keysBefore) {
         int keys() {
             return keysBefore + queries;
+        }
+
+        /** Keys up to and including the one of query r. */
+        int end(int r) {
+            return keysBefore + r + 1;
         }
     }
 
@@ -47,7 +55,9 @@ final class Attention {
             int queries = shape.queryOffsets()[s + 1] - q0;
             int past = shape.keyOffsets()[s + 1] - shape.keyOffsets()[s] - queries;
             for (int i = 0; i < queries; i += BLOCK) {
-                blocks[b++] = new Block(q0 + i, Math.min(BLOCK, queries - i), shape.keyOffsets()[s], past + i);
+                int skipped = shape.firstSeen(past + i + 1);
+                blocks[b++] = new Block(
+                        q0 + i, Math.min(BLOCK, queries - i), shape.keyOffsets()[s] + skipped, past + i - skipped);
             }
         }
         // the longest first, dealt out in a snake, so that workers end at about the same time
@@ -112,18 +122,27 @@ final class Attention {
         int kvHead = head / (shape.numHeads() / shape.numKvHeads());
         int keys = b.keys();
         float scale = (float) shape.scale();
+        float softcap = (float) shape.softcap();
         long qAt = q.rowAddress(b.queryRow) + 4L * head * d;
         long kAt = k.rowAddress(b.keyRow) + 4L * kvHead * d;
         long vAt = v.rowAddress(b.keyRow) + 4L * kvHead * d;
         long oAt = out.rowAddress(b.queryRow) + 4L * head * d;
         OneDnn.sgemm(false, true, b.queries, keys, d, 1, qAt, q.stride(), kAt, k.stride(), 0, scores, keys);
         for (int r = 0; r < b.queries; r++) {
+            int first = shape.firstSeen(b.end(r));
+            int seen = b.end(r) - first;
             long row = scores + 4L * r * keys;
-            int seen = b.keysBefore + r + 1;
-            float max = kernels.max(row, seen) * scale;
-            float sum = (float) kernels.exp(row, row, scale, max, seen);
-            kernels.axpby(row, 1 / sum, row, 0, seen);
-            zero(row + 4L * seen, keys - seen);
+            long from = row + 4L * first;
+            float factor = scale;
+            if (softcap != 0) {
+                kernels.softcap(from, from, scale, softcap, seen);
+                factor = 1;
+            }
+            float max = kernels.max(from, seen) * factor;
+            float sum = (float) kernels.exp(from, from, factor, max, seen);
+            kernels.axpby(from, 1 / sum, from, 0, seen);
+            zero(row, first);
+            zero(row + 4L * b.end(r), keys - b.end(r));
             set(logSumExp.rowAddress(head) + 4L * (b.queryRow + r), max + (float) Math.log(sum));
         }
         OneDnn.sgemm(false, false, b.queries, d, keys, 1, scores, keys, vAt, v.stride(), 0, oAt, out.stride());
@@ -155,6 +174,7 @@ final class Attention {
         try (Scope scope = scopes.newScope()) {
             int block = Math.multiplyExact(rows, longest(blocks));
             Tensor scores = scope.newTensor(DType.F32, 2 * workers.count(), block);
+            Tensor capped = scope.newTensor(DType.F32, workers.count(), shape.softcap() == 0 ? 0 : longest(blocks));
             Tensor sums = scope.newTensor(DType.F32, 2 * workers.count(), share);
             workers.run((worker, count) -> {
                 Tensor dkPart = sums.rows(2 * worker, 1).reshape(n, width);
@@ -176,7 +196,8 @@ final class Attention {
                                 blocks[t / heads],
                                 t % heads,
                                 scores.rowAddress(2 * worker),
-                                scores.rowAddress(2 * worker + 1));
+                                scores.rowAddress(2 * worker + 1),
+                                capped.rowAddress(worker));
                     }
                 }
             });
@@ -208,11 +229,11 @@ final class Attention {
             Block b,
             int head,
             long scores,
-            long dScores) {
+            long dScores,
+            long capped) {
         int d = shape.headDim();
         int kvHead = head / (shape.numHeads() / shape.numKvHeads());
         int keys = b.keys();
-        float scale = (float) shape.scale();
         long qAt = q.rowAddress(b.queryRow) + 4L * head * d;
         long kAt = k.rowAddress(b.keyRow) + 4L * kvHead * d;
         long vAt = v.rowAddress(b.keyRow) + 4L * kvHead * d;
@@ -220,15 +241,18 @@ final class Attention {
         OneDnn.sgemm(false, true, b.queries, keys, d, 1, qAt, q.stride(), kAt, k.stride(), 0, scores, keys);
         OneDnn.sgemm(false, true, b.queries, keys, d, 1, dOutAt, dOut.stride(), vAt, v.stride(), 0, dScores, keys);
         for (int r = 0; r < b.queries; r++) {
-            int seen = b.keysBefore + r + 1;
+            int first = shape.firstSeen(b.end(r));
+            int seen = b.end(r) - first;
             long p = scores + 4L * r * keys;
             long dp = dScores + 4L * r * keys;
             float lse = get(logSumExp.rowAddress(head) + 4L * (b.queryRow + r));
             float delta =
                     kernels.dot(dOutAt + 4L * r * dOut.stride(), out.rowAddress(b.queryRow + r) + 4L * head * d, d);
-            kernels.softmaxBackward(p, dp, lse, delta, scale, seen);
-            zero(p + 4L * seen, keys - seen);
-            zero(dp + 4L * seen, keys - seen);
+            softmaxBackward(p + 4L * first, dp + 4L * first, lse, delta, shape, capped, seen);
+            zero(p, first);
+            zero(dp, first);
+            zero(p + 4L * b.end(r), keys - b.end(r));
+            zero(dp + 4L * b.end(r), keys - b.end(r));
         }
         long dkAt = dk.rowAddress(b.keyRow) + 4L * kvHead * d;
         long dvAt = dv.rowAddress(b.keyRow) + 4L * kvHead * d;
@@ -248,5 +272,20 @@ final class Attention {
                 0,
                 dq.rowAddress(b.queryRow) + 4L * head * d,
                 dq.stride());
+    }
+
+    /** {@link Kernels#softmaxBackward}, through the softcap if there is one. @param capped room for n scores */
+    private void softmaxBackward(
+            long scores, long dp, float lse, float delta, AttentionShape shape, long capped, int n) {
+        float scale = (float) shape.scale();
+        float softcap = (float) shape.softcap();
+        if (softcap == 0) {
+            kernels.softmaxBackward(scores, dp, lse, delta, scale, n);
+            return;
+        }
+        kernels.softcap(capped, scores, scale, softcap, n);
+        kernels.axpby(scores, 1, capped, 0, n);
+        kernels.softmaxBackward(scores, dp, lse, delta, 1, n);
+        kernels.softcapBackward(dp, dp, capped, scale, softcap, n);
     }
 }

@@ -192,7 +192,7 @@ final class CpuOps implements Ops {
             for (int r = from; r < to; r++) {
                 int p = intAt(positions.address(), r);
                 for (int h = 0; h < heads; h++) {
-                    kernels.rotate(at(x, r, h * headDim), cos.rowAddress(p), sin.rowAddress(p), sign, headDim / 2);
+                    kernels.rotate(at(x, r, h * headDim), cos.rowAddress(p), sin.rowAddress(p), sign, cos.cols());
                 }
             }
         });
@@ -229,6 +229,29 @@ final class CpuOps implements Ops {
                 dy,
                 (r, c, n) -> kernels.swiGluBackward(
                         at(dGate, r, c), at(dUp, r, c), at(dy, r, c), at(gate, r, c), at(up, r, c), n));
+    }
+
+    @Override
+    public void geGlu(Tensor y, Tensor gate, Tensor up) {
+        pieces(y, (r, c, n) -> kernels.geGlu(at(y, r, c), at(gate, r, c), at(up, r, c), n));
+    }
+
+    @Override
+    public void geGluBackward(Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up) {
+        pieces(
+                dy,
+                (r, c, n) -> kernels.geGluBackward(
+                        at(dGate, r, c), at(dUp, r, c), at(dy, r, c), at(gate, r, c), at(up, r, c), n));
+    }
+
+    @Override
+    public void softcap(Tensor y, Tensor x, double cap) {
+        pieces(y, (r, c, n) -> kernels.softcap(at(y, r, c), at(x, r, c), 1, (float) cap, n));
+    }
+
+    @Override
+    public void softcapBackward(Tensor dx, Tensor dy, Tensor y, double cap) {
+        pieces(dx, (r, c, n) -> kernels.softcapBackward(at(dx, r, c), at(dy, r, c), at(y, r, c), 1, (float) cap, n));
     }
 
     @Override

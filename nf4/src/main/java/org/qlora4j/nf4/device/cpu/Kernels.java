@@ -47,6 +47,18 @@ interface Kernels {
     /** Gradients of swiGlu. */
     void swiGluBackward(long dg, long du, long dy, long g, long u, int n);
 
+    /** {@code y = gelu(g)·u} with gelu's tanh form, see {@link org.qlora4j.nf4.device.Ops#geGlu}. */
+    void geGlu(long y, long g, long u, int n);
+
+    /** Gradients of geGlu. */
+    void geGluBackward(long dg, long du, long dy, long g, long u, int n);
+
+    /** {@code y = cap·tanh(scale·x/cap)}; y may be x. */
+    void softcap(long y, long x, float scale, float cap, int n);
+
+    /** {@code dx = scale·dy·(1 − (y/cap)²)}; dx may be dy. */
+    void softcapBackward(long dx, long dy, long y, float scale, float cap, int n);
+
     /** {@code (a, b) ← (a·cos − b·sin, b·cos + a·sin)} of one head of 2·half elements. */
     void rotate(long head, long cos, long sin, float sign, int half);
 

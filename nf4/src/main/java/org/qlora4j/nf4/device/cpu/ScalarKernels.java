@@ -37,6 +37,18 @@ final class ScalarKernels implements Kernels {
     static final float P4 = 1.6666665459e-1f;
     static final float P5 = 5.0000001201e-1f;
 
+    // Cephes tanhf below TANH_SMALL
+    static final float TANH_SMALL = 0.625f;
+    static final float T0 = -5.70498872745e-3f;
+    static final float T1 = 2.06390887954e-2f;
+    static final float T2 = -5.37397155531e-2f;
+    static final float T3 = 1.33314422036e-1f;
+    static final float T4 = -3.33332819422e-1f;
+
+    // (1 + tanh v)/2 is sigmoid(2v), so gelu(x) = x · sigmoid(x · (GELU_SLOPE + GELU_CUBE·x²))
+    static final float GELU_SLOPE = (float) (2 * Math.sqrt(2 / Math.PI));
+    static final float GELU_CUBE = (float) (2 * Math.sqrt(2 / Math.PI) * 0.044715);
+
     /**
      * e^x in fp32, relative error below 2e-7. Written with products and sums only, because the intrinsic of
      * VectorOperators.EXP and its interpreted twin differ in the last bit: a run would change its bits when the
@@ -55,6 +67,19 @@ final class ScalarKernels implements Kernels {
         p = Math.fma(p, r * r, r + 1);
         return Float.intBitsToFloat(
                 Float.floatToRawIntBits(p) + (Float.floatToRawIntBits(shifted) - ROUNDER_BITS << 23));
+    }
+
+    /** tanh in fp32: a polynomial where 1 − e^-2x would cancel (Cephes tanhf), e^2x elsewhere. */
+    static float tanh(float x) {
+        float z = x * x;
+        float p = Math.fma(T0, z, T1);
+        p = Math.fma(p, z, T2);
+        p = Math.fma(p, z, T3);
+        p = Math.fma(p, z, T4);
+        float small = Math.fma(p * z, x, x);
+        float a = Math.abs(x);
+        float large = Math.copySign(1 - 2 / (exp(2 * a) + 1), x);
+        return a < TANH_SMALL ? small : large;
     }
 
     static float get(long address) {
@@ -195,6 +220,47 @@ final class ScalarKernels implements Kernels {
             set(du + i, d * x * sigmoid);
             // e·sigmoid is 1 - sigmoid without the cancellation
             set(dg + i, d * up * sigmoid * Math.fma(x, e * sigmoid, 1));
+        }
+    }
+
+    @Override
+    public void geGlu(long y, long g, long u, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            float x = get(g + i);
+            float e = exp(-x * Math.fma(x * x, GELU_CUBE, GELU_SLOPE));
+            set(y + i, x / (1 + e) * get(u + i));
+        }
+    }
+
+    @Override
+    public void geGluBackward(long dg, long du, long dy, long g, long u, int n) {
+        for (long i = 0; i < 4L * n; i += 4) {
+            float x = get(g + i);
+            float up = get(u + i);
+            float d = get(dy + i);
+            float e = exp(-x * Math.fma(x * x, GELU_CUBE, GELU_SLOPE));
+            float sigmoid = 1 / (1 + e);
+            float inner = x * Math.fma(x * x, 3 * GELU_CUBE, GELU_SLOPE);
+            set(du + i, d * x * sigmoid);
+            // e·sigmoid is 1 - sigmoid without the cancellation
+            set(dg + i, d * up * sigmoid * Math.fma(inner, e * sigmoid, 1));
+        }
+    }
+
+    @Override
+    public void softcap(long y, long x, float scale, float cap, int n) {
+        float factor = scale / cap;
+        for (long i = 0; i < 4L * n; i += 4) {
+            set(y + i, tanh(get(x + i) * factor) * cap);
+        }
+    }
+
+    @Override
+    public void softcapBackward(long dx, long dy, long y, float scale, float cap, int n) {
+        float factor = 1 / cap;
+        for (long i = 0; i < 4L * n; i += 4) {
+            float t = get(y + i) * factor;
+            set(dx + i, get(dy + i) * scale * Math.fma(-t, t, 1));
         }
     }
 

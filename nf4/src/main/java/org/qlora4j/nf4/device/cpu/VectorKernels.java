@@ -230,6 +230,39 @@ final class VectorKernels implements Kernels {
     }
 
     @Override
+    public void geGlu(long y, long g, long u, int n) {
+        long whole = 4L * (n - n % L);
+        GeluVectors.geGlu(y, g, u, n);
+        scalar.geGlu(y + whole, g + whole, u + whole, n % L);
+    }
+
+    @Override
+    public void geGluBackward(long dg, long du, long dy, long g, long u, int n) {
+        long whole = 4L * (n - n % L);
+        GeluVectors.geGluBackward(dg, du, dy, g, u, n);
+        scalar.geGluBackward(dg + whole, du + whole, dy + whole, g + whole, u + whole, n % L);
+    }
+
+    @Override
+    public void softcap(long y, long x, float scale, float cap, int n) {
+        long whole = 4L * (n - n % L);
+        GeluVectors.softcap(y, x, scale, cap, n);
+        scalar.softcap(y + whole, x + whole, scale, cap, n % L);
+    }
+
+    @Override
+    public void softcapBackward(long dx, long dy, long y, float scale, float cap, int n) {
+        FloatVector one = FloatVector.broadcast(F, 1f);
+        FloatVector factor = FloatVector.broadcast(F, 1 / cap);
+        int i = 0;
+        for (; i + L <= n; i += L) {
+            FloatVector t = load(y + 4L * i).mul(factor);
+            store(load(dy + 4L * i).mul(scale).mul(t.neg().fma(t, one)), dx + 4L * i);
+        }
+        scalar.softcapBackward(dx + 4L * i, dy + 4L * i, y + 4L * i, scale, cap, n - i);
+    }
+
+    @Override
     public void rotate(long head, long cos, long sin, float sign, int half) {
         if (half % L != 0) {
             scalar.rotate(head, cos, sin, sign, half);

@@ -22,10 +22,11 @@ final class ReferenceAttention {
     private static void forEachQuery(AttentionShape shape, Body body) {
         int group = shape.numHeads() / shape.numKvHeads();
         for (int s = 0; s < shape.sequences(); s++) {
-            int firstKey = shape.keyOffsets()[s];
+            int sequenceKey = shape.keyOffsets()[s];
             int endQuery = shape.queryOffsets()[s + 1];
             for (int row = shape.queryOffsets()[s]; row < endQuery; row++) {
                 int endKey = shape.keyOffsets()[s + 1] - (endQuery - 1 - row);
+                int firstKey = sequenceKey + shape.firstSeen(endKey - sequenceKey);
                 for (int h = 0; h < shape.numHeads(); h++) {
                     body.run(new Query(row, h, h * shape.headDim(), h / group * shape.headDim(), firstKey, endKey));
                 }
@@ -52,7 +53,10 @@ final class ReferenceAttention {
         });
     }
 
-    /** With p the softmax and s the scores: {@code dv = pᵀ·dOut, ds = p ⊙ (dOut·vᵀ − Σ dOut ⊙ out)}. */
+    /**
+     * With p the softmax and s the scores: {@code dv = pᵀ·dOut, ds = p ⊙ (dOut·vᵀ − Σ dOut ⊙ out)}; before a softcap
+     * {@code ds ⊙ (1 − (s/softcap)²)}.
+     */
     static void backward(
             Tensor dq,
             Tensor dk,
@@ -73,7 +77,7 @@ final class ReferenceAttention {
             for (int j = it.firstKey; j < it.endKey; j++) {
                 double p = Math.exp(scores[j - it.firstKey] - get(logSumExp, it.head, it.row));
                 double dp = dot(dOut, it.row, it.column, v, j, it.kvColumn, shape.headDim());
-                double ds = p * (dp - delta) * shape.scale();
+                double ds = p * (dp - delta) * capGradient(scores[j - it.firstKey], shape) * shape.scale();
                 for (int d = 0; d < shape.headDim(); d++) {
                     add(dv, j, it.kvColumn + d, p * get(dOut, it.row, it.column + d));
                     add(dq, it.row, it.column + d, ds * get(k, j, it.kvColumn + d));
@@ -86,9 +90,17 @@ final class ReferenceAttention {
     private static double[] scores(Query it, Tensor q, Tensor k, AttentionShape shape) {
         double[] scores = new double[it.endKey - it.firstKey];
         for (int j = it.firstKey; j < it.endKey; j++) {
-            scores[j - it.firstKey] = shape.scale() * dot(q, it.row, it.column, k, j, it.kvColumn, shape.headDim());
+            double score = shape.scale() * dot(q, it.row, it.column, k, j, it.kvColumn, shape.headDim());
+            scores[j - it.firstKey] =
+                    shape.softcap() == 0 ? score : shape.softcap() * Math.tanh(score / shape.softcap());
         }
         return scores;
+    }
+
+    /** Derivative of the softcap where it gave this score. */
+    private static double capGradient(double score, AttentionShape shape) {
+        double t = shape.softcap() == 0 ? 0 : score / shape.softcap();
+        return 1 - t * t;
     }
 
     private static double dot(Tensor a, int rowA, int colA, Tensor b, int rowB, int colB, int n) {

@@ -128,7 +128,7 @@ final class ReferenceOps implements Ops {
 
     @Override
     public void rope(Tensor x, Tensor cos, Tensor sin, Tensor positions, int headDim, boolean inverse) {
-        int half = headDim / 2;
+        int half = cos.cols();
         for (int i = 0; i < x.rows(); i++) {
             int position = index(positions, i);
             for (int head = 0; head < x.cols(); head += headDim) {
@@ -184,6 +184,54 @@ final class ReferenceOps implements Ops {
                 double sigmoid = 1 / (1 + Math.exp(-g));
                 set(dUp, i, j, d * g * sigmoid);
                 set(dGate, i, j, d * u * sigmoid * (1 + g * (1 - sigmoid)));
+            }
+        }
+    }
+
+    private static final double GELU_SLOPE = Math.sqrt(2 / Math.PI);
+    private static final double GELU_CUBE = 0.044715;
+
+    @Override
+    public void geGlu(Tensor y, Tensor gate, Tensor up) {
+        for (int i = 0; i < y.rows(); i++) {
+            for (int j = 0; j < y.cols(); j++) {
+                double g = get(gate, i, j);
+                double t = Math.tanh(GELU_SLOPE * (g + GELU_CUBE * g * g * g));
+                set(y, i, j, g / 2 * (1 + t) * get(up, i, j));
+            }
+        }
+    }
+
+    @Override
+    public void geGluBackward(Tensor dGate, Tensor dUp, Tensor dy, Tensor gate, Tensor up) {
+        for (int i = 0; i < dy.rows(); i++) {
+            for (int j = 0; j < dy.cols(); j++) {
+                double d = get(dy, i, j);
+                double g = get(gate, i, j);
+                double u = get(up, i, j);
+                double t = Math.tanh(GELU_SLOPE * (g + GELU_CUBE * g * g * g));
+                double inner = GELU_SLOPE * (1 + 3 * GELU_CUBE * g * g);
+                set(dUp, i, j, d * g / 2 * (1 + t));
+                set(dGate, i, j, d * u / 2 * (1 + t + g * (1 - t * t) * inner));
+            }
+        }
+    }
+
+    @Override
+    public void softcap(Tensor y, Tensor x, double cap) {
+        for (int i = 0; i < y.rows(); i++) {
+            for (int j = 0; j < y.cols(); j++) {
+                set(y, i, j, cap * Math.tanh(get(x, i, j) / cap));
+            }
+        }
+    }
+
+    @Override
+    public void softcapBackward(Tensor dx, Tensor dy, Tensor y, double cap) {
+        for (int i = 0; i < dx.rows(); i++) {
+            for (int j = 0; j < dx.cols(); j++) {
+                double t = get(y, i, j) / cap;
+                set(dx, i, j, get(dy, i, j) * (1 - t * t));
             }
         }
     }

@@ -108,6 +108,34 @@ class KernelsTest {
                 return 0;
             }
         },
+        GEGLU {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                k.geGlu(row[0], row[1], row[2], n);
+                return 0;
+            }
+        },
+        GEGLU_BACKWARD {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                k.geGluBackward(row[0], row[1], row[2], row[3], row[4], n);
+                return 0;
+            }
+        },
+        SOFTCAP {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                k.softcap(row[0], row[1], 0.7f, 1.5f, n);
+                return 0;
+            }
+        },
+        SOFTCAP_BACKWARD {
+            @Override
+            double run(Kernels k, long[] row, int n) {
+                k.softcapBackward(row[0], row[1], row[2], 0.7f, 30, n);
+                return 0;
+            }
+        },
         ROTATE {
             @Override
             double run(Kernels k, long[] row, int n) {
