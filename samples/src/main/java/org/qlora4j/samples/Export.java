@@ -1,9 +1,12 @@
 package org.qlora4j.samples;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import org.qlora4j.lora.adapter.AdapterMerge;
 import org.qlora4j.lora.adapter.LoraAdapter;
+import org.qlora4j.lora.model.LoadedBase;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.nf4.tensor.DType;
 
@@ -31,10 +34,26 @@ final class Export {
             DType dtype = a.has("torch_dtype")
                     ? DType.ofTorchName(a.text("torch_dtype"))
                     : source.config().dtype();
-            AdapterMerge.write(adapter, source, dtype, output);
+            AdapterMerge.write(adapter, base(a, source, adapter), dtype, output);
             session.text().save(output);
             System.out.println("merged model in " + dtype.torchName() + ": " + output);
+            if (a.bool("merge_report")) {
+                MergeReport.print(a, session, adapter, source, dtype, output);
+            }
+        } catch (IOException e) {
+            throw new UncheckedIOException("cannot write the merge report's models beside " + output + ": " + e, e);
         }
         return 0;
+    }
+
+    /** What the adapter is added to. */
+    private static ModelSource base(Arguments a, ModelSource source, LoraAdapter adapter) {
+        return switch (a.text("merge_base")) {
+            case "original" -> source;
+            case "dequantized" -> LoadedBase.of(source, adapter.model());
+            default ->
+                throw new UserException(
+                        "--merge_base must be original or dequantized, got '" + a.text("merge_base") + "'");
+        };
     }
 }

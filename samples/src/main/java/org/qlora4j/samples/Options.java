@@ -172,6 +172,9 @@ final class Options {
             "Export",
             List.of(
                     bool("merge_lora", "false", "merge the adapter into its base"),
+                    text("merge_base", "original", "add it to the original weights, or to the dequantized ones"),
+                    bool("merge_report", "true", "compare the merged model's predictions with the adapter's"),
+                    list("report_prompts", "", "the prompts to compare on"),
                     text("output_dir", "", "new folder; default: the adapter's with -merged")));
 
     static final Group BENCH = new Group(

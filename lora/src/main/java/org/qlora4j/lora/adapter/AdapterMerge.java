@@ -64,7 +64,7 @@ public final class AdapterMerge {
             StoredTensor t = source.tensors().get(name);
             if (!t.type().readsAsFloats() || name.contains(".quant_state.")) {
                 throw new IllegalArgumentException(source.path() + " is quantized (tensor '" + name
-                        + "'); merging needs the original model: name it with --model");
+                        + "'); merging needs the original model (name it with --model), or --merge_base dequantized");
             }
             specs.add(new TensorSpec(name, dtype, t.shape()));
         }
