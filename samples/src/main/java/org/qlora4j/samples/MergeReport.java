@@ -24,8 +24,8 @@ import org.qlora4j.nf4.weight.Weight;
  * once merged into the original weights and once into the dequantized ones.
  */
 final class MergeReport {
-    private static final List<String> PROMPTS = List.of(
-            "Who are you?", "What is the capital of Italy?", "你是谁?", "Write two sentences about the sea.");
+    private static final List<String> PROMPTS =
+            List.of("Who are you?", "What is the capital of Italy?", "你是谁?", "Write two sentences about the sea.");
 
     private MergeReport() {}
 
@@ -35,11 +35,10 @@ final class MergeReport {
      * @param dtype of the merged weights
      * @param output the folders are beside it
      */
-    static void print(
-            Arguments a, Session session, LoraAdapter adapter, ModelSource source, DType dtype, Path output)
+    static void print(Arguments a, Session session, LoraAdapter adapter, ModelSource source, DType dtype, Path output)
             throws IOException {
-        boolean quantized = adapter.model().linears().stream()
-                .anyMatch(linear -> linear.frozen() instanceof Weight.Quantized);
+        boolean quantized =
+                adapter.model().linears().stream().anyMatch(linear -> linear.frozen() instanceof Weight.Quantized);
         long needed = parameters(adapter.model()) * dtype.bytes();
         if (needed > MemoryReport.available()) {
             System.out.printf(
@@ -119,8 +118,11 @@ final class MergeReport {
                 new ModelLoader.Options(dtype, null, Runtime.getRuntime().availableProcessors());
         LogitDifference d;
         try (ModelSource source = ModelSource.open(merged);
-                Transformer model = ModelLoader.load(source, adapter.model().device(), options, (done, all) ->
-                        Progress.bar("loading the merged model, " + name, done, all))) {
+                Transformer model = ModelLoader.load(
+                        source,
+                        adapter.model().device(),
+                        options,
+                        (done, all) -> Progress.bar("loading the merged model, " + name, done, all))) {
             Progress.end();
             d = LogitDifference.of(
                     reference, logits(model, prompts), model.config().vocabSize());

@@ -96,7 +96,8 @@ class DemonstrationTest {
                 merged.toString());
         assertEquals(0, export.exit, export.err);
         assertTrue(
-                export.out.matches("(?s).*original base +logits differ.*KL 0\\.[0-9]+ nats.*dequantized base +logits differ.*"),
+                export.out.matches(
+                        "(?s).*original base +logits differ.*KL 0\\.[0-9]+ nats.*dequantized base +logits differ.*"),
                 export.out);
         Output plain = qlora(
                 "infer",

@@ -20,9 +20,9 @@ import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
 
 /**
- * A base model as an adapter was trained on it: linear layers that were quantized when it was loaded read as the numbers
- * their codes stand for, all else as in the files. One layer at a time is held in floating point. For the device's
- * thread.
+ * A base model as an adapter was trained on it: linear layers that were quantized when it was loaded read as the
+ * numbers their codes stand for, all else as in the files. One layer at a time is held in floating point. For the
+ * device's thread.
  */
 public final class LoadedBase implements TensorFiles {
     private final TensorFiles files;

@@ -74,7 +74,9 @@ class MergedModelTest {
         try (ModelSource source = ModelSource.open(merged);
                 Transformer other = load(source, null)) {
             return LogitDifference.of(
-                    List.of(reference), List.of(other.logits(IDS)), model.config().vocabSize());
+                    List.of(reference),
+                    List.of(other.logits(IDS)),
+                    model.config().vocabSize());
         }
     }
 
