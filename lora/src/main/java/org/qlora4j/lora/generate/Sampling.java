@@ -81,8 +81,9 @@ public record Sampling(double temperature, int topK, double topP, double repetit
         long[] keys = new long[logits.length];
         for (int i = 0; i < logits.length; i++) {
             int bits = Float.floatToIntBits(logits[i]);
-            int ordered = bits < 0 ? ~bits : bits ^ Integer.MIN_VALUE;
-            keys[i] = (~Integer.toUnsignedLong(ordered) << 32) | i;
+            // signed like the float: of two negative floats the larger has the smaller bits
+            int ordered = bits < 0 ? bits ^ Integer.MAX_VALUE : bits;
+            keys[i] = (long) ~ordered << 32 | i;
         }
         Arrays.sort(keys);
         int[] ids = new int[count];
