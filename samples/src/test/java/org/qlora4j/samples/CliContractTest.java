@@ -41,7 +41,11 @@ class CliContractTest {
 
     private Cli.Output sft(String output, String... more) {
         List<String> words = new ArrayList<>(List.of("sft", "--model", model.toString()));
-        words.addAll(List.of("--dataset", rows.toString(), "--output_dir", folder.resolve(output).toString()));
+        words.addAll(List.of(
+                "--dataset",
+                rows.toString(),
+                "--output_dir",
+                folder.resolve(output).toString()));
         words.addAll(List.of("--add_version", "false", "--max_steps", "2", "--gradient_accumulation_steps", "2"));
         words.addAll(List.of("--logging_steps", "1"));
         words.addAll(Arrays.asList(more));
