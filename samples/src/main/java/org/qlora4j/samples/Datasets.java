@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.logging.Level;
 import java.util.logging.Logger;
+import org.qlora4j.bindings.CacheFolder;
 import org.qlora4j.lora.data.BrokenRows;
 import org.qlora4j.lora.data.DatasetFiles;
 import org.qlora4j.lora.data.DatasetReader;
@@ -14,6 +15,7 @@ import org.qlora4j.lora.data.DatasetSpec;
 import org.qlora4j.lora.data.ExampleEncoder;
 import org.qlora4j.lora.data.LossScale;
 import org.qlora4j.lora.data.Names;
+import org.qlora4j.lora.data.TokenCache;
 import org.qlora4j.lora.text.ChatTemplate;
 import org.qlora4j.lora.text.ChatText;
 
@@ -56,7 +58,10 @@ final class Datasets {
                 columns(),
                 Names.of("model_name", a.list("model_name")),
                 Names.of("model_author", a.list("model_author")),
-                broken);
+                broken,
+                a.bool("load_from_cache_file")
+                        ? new TokenCache(CacheFolder.path().resolve("rows"))
+                        : null);
     }
 
     private Map<String, String> columns() {

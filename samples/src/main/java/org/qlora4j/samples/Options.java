@@ -58,7 +58,8 @@ final class Options {
                     list("model_author", "", "stands for {{AUTHOR}}: one value, or Chinese and English"),
                     text("loss_scale", "default", "what is learned: default (the answers), last_round, all"),
                     json("columns", "{\"name in the file\": \"query\"}, where columns have other names"),
-                    bool("strict", "false", "stop at the first row that cannot be used")));
+                    bool("strict", "false", "stop at the first row that cannot be used"),
+                    bool("load_from_cache_file", "false", "keep tokenized rows for the next run with the same data")));
 
     static final Group DATA = new Group(
             "Data",
@@ -70,6 +71,9 @@ final class Options {
                     text("stopping_strategy", "first_exhausted", "when mixing ends; or all_exhausted"),
                     integer("max_length", "2048", "longest row in tokens"),
                     text("truncation_strategy", "delete", "rows that are too long: delete, left, right, split"),
+                    bool("packing", "false", "put several rows into each place of a batch; they do not see each other"),
+                    integer("packing_length", "", "tokens of a pack; default max_length"),
+                    bool("group_by_length", "false", "rows of a step have about the same length"),
                     bool("dataset_shuffle", "true", "choose and order the N rows of #N at random"),
                     bool("train_dataloader_shuffle", "true", "a new order of rows in each epoch"),
                     integer("dataloader_num_workers", "1", "taken for compatibility; rows are tokenized before")));
@@ -176,6 +180,13 @@ final class Options {
                     bool("merge_report", "true", "compare the merged model's predictions with the adapter's"),
                     list("report_prompts", "", "the prompts to compare on"),
                     text("output_dir", "", "new folder; default: the adapter's with -merged")));
+
+    static final Group TEMPLATE = new Group(
+            "Template",
+            List.of(
+                    text("template", "", "the .jinja file"),
+                    text("context", "", ".json file with its variables: messages, add_generation_prompt, …"),
+                    bool("spans", "false", "write JSON: the text and where the assistant's parts are")));
 
     static final Group BENCH = new Group(
             "Benchmark",

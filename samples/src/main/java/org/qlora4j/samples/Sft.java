@@ -76,7 +76,7 @@ final class Sft {
                 Trainer trainer = new Trainer(
                         adapter,
                         config,
-                        Trainer.unpacked(data.train()),
+                        data.packs(),
                         data.validation(),
                         base,
                         session.text()::save,
@@ -147,7 +147,7 @@ final class Sft {
                 "LoRA on %d linear layers, %,d trained parameters%n",
                 adapter.targets().size(),
                 adapter.parameters().count());
-        data.print(session.text().tokenizer());
+        data.print(session.text());
         System.out.println("output: " + config.saving().outputDir());
     }
 

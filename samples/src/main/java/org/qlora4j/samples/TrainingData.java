@@ -1,6 +1,7 @@
 package org.qlora4j.samples;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.IntStream;
@@ -8,13 +9,16 @@ import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.data.DatasetReader;
 import org.qlora4j.lora.data.DatasetSpec;
 import org.qlora4j.lora.data.Interleaving;
+import org.qlora4j.lora.data.LengthStatistics;
+import org.qlora4j.lora.data.Packing;
 import org.qlora4j.lora.data.Truncation;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.text.ChatText;
 import org.qlora4j.lora.text.Tokenizer;
+import org.qlora4j.optim.train.Trainer;
 
 /** The rows that {@code --dataset} and {@code --val_dataset} name, ready for training. */
-record TrainingData(List<Batch.Row> train, List<Batch.Row> validation) {
+record TrainingData(List<Batch.Row> train, List<Batch.Row> validation, List<List<Batch.Row>> packs) {
     /** What the options say; its files have been found, nothing of them has been read. */
     record Plan(
             Datasets datasets,
@@ -24,7 +28,8 @@ record TrainingData(List<Batch.Row> train, List<Batch.Row> validation) {
             boolean shuffle,
             @Nullable Interleaving interleaving,
             int maxLength,
-            Truncation truncation) {
+            Truncation truncation,
+            int packingLength) {
         static Plan of(Arguments a) {
             if (!a.has("dataset")) {
                 throw new UserException(
@@ -47,7 +52,23 @@ record TrainingData(List<Batch.Row> train, List<Batch.Row> validation) {
                     a.bool("dataset_shuffle"),
                     interleaving(a),
                     maxLength,
-                    Truncation.of(a.text("truncation_strategy")));
+                    Truncation.of(a.text("truncation_strategy")),
+                    packingLength(a, maxLength));
+        }
+
+        /** 0 for none. */
+        private static int packingLength(Arguments a, int maxLength) {
+            if (!a.bool("packing")) {
+                if (a.has("packing_length")) {
+                    throw new UserException("packing_length has no effect without --packing true");
+                }
+                return 0;
+            }
+            int length = a.has("packing_length") ? a.integer("packing_length") : maxLength;
+            if (length < maxLength) {
+                throw new UserException("packing_length must be at least max_length, " + maxLength + ", got " + length);
+            }
+            return length;
         }
 
         private static @Nullable Interleaving interleaving(Arguments a) {
@@ -85,12 +106,14 @@ record TrainingData(List<Batch.Row> train, List<Batch.Row> validation) {
         List<Batch.Row> train = plan.interleaving == null
                 ? sets.stream().flatMap(List::stream).toList()
                 : plan.interleaving.mix(sets, seed);
-        TrainingData data = new TrainingData(fitting(train, plan), fitting(validation, plan));
-        if (data.train.isEmpty()) {
+        List<Batch.Row> rows = fitting(train, plan);
+        if (rows.isEmpty()) {
             throw new UserException(
                     "no row is left: all are longer than max_length " + plan.maxLength + " or have no label");
         }
-        return data;
+        List<List<Batch.Row>> packs =
+                plan.packingLength == 0 ? Trainer.unpacked(rows) : Packing.bestFit(rows, plan.packingLength);
+        return new TrainingData(rows, fitting(validation, plan), packs);
     }
 
     private static List<Batch.Row> fitting(List<Batch.Row> rows, Plan plan) {
@@ -108,8 +131,8 @@ record TrainingData(List<Batch.Row> train, List<Batch.Row> validation) {
         return fitting;
     }
 
-    /** Says how many rows and tokens there are, and shows the first row with its labels. */
-    void print(Tokenizer tokenizer) {
+    /** Says how many rows and tokens there are, and shows the first row with what is learned of it. */
+    void print(ChatText text) {
         System.out.printf(
                 Locale.ROOT,
                 "%d rows to train on, %d to evaluate, %d tokens (%d of them labels), longest row %d%n",
@@ -118,12 +141,41 @@ record TrainingData(List<Batch.Row> train, List<Batch.Row> validation) {
                 train.stream().mapToLong(r -> r.ids().length).sum(),
                 train.stream().mapToLong(Batch.Row::labelTokens).sum(),
                 train.stream().mapToInt(r -> r.ids().length).max().orElse(0));
+        System.out.println(LengthStatistics.of(train));
+        if (packs.size() < train.size()) {
+            System.out.printf(
+                    Locale.ROOT,
+                    "packed into %d places of a batch, %.1f rows in each%n",
+                    packs.size(),
+                    train.size() / (double) packs.size());
+        }
         Batch.Row first = train.getFirst();
-        int[] labelled = IntStream.range(0, first.ids().length)
-                .filter(i -> first.labels()[i] != Batch.IGNORED)
-                .map(i -> first.labels()[i])
-                .toArray();
-        System.out.println("[INPUT] " + tokenizer.decode(first.ids()).replace("\n", "\\n"));
-        System.out.println("[LABELS] " + tokenizer.decode(labelled).replace("\n", "\\n"));
+        System.out.println("[INPUT] " + text.tokenizer().decode(first.ids()).replace("\n", "\\n"));
+        System.out.println("[LABELS] " + labels(first, text.tokenizer()).replace("\n", "\\n"));
+        int last = IntStream.of(first.labels())
+                .filter(label -> label != Batch.IGNORED)
+                .reduce(-1, (a, b) -> b);
+        if (!text.stopIds().isEmpty() && !text.stopIds().contains(last)) {
+            System.out.println(
+                    "the last label is " + text.tokenizer().token(last).orElse("none")
+                            + ", which is not where an answer stops: the model will not learn to end its answers");
+        }
+    }
+
+    /** The labels as text, and {@code [-100 * n]} for n tokens that are not learned. */
+    private static String labels(Batch.Row row, Tokenizer tokenizer) {
+        StringBuilder out = new StringBuilder();
+        int from = 0;
+        for (int i = 1; i <= row.labels().length; i++) {
+            boolean ignored = row.labels()[from] == Batch.IGNORED;
+            if (i == row.labels().length || ignored != (row.labels()[i] == Batch.IGNORED)) {
+                out.append(
+                        ignored
+                                ? "[-100 * " + (i - from) + "]"
+                                : tokenizer.decode(Arrays.copyOfRange(row.labels(), from, i)));
+                from = i;
+            }
+        }
+        return out.toString();
     }
 }

@@ -30,7 +30,8 @@ final class TrainingOptions {
                             a.integer("max_steps"),
                             a.integer("per_device_train_batch_size"),
                             a.integer("gradient_accumulation_steps"),
-                            a.bool("train_dataloader_shuffle")),
+                            a.bool("train_dataloader_shuffle"),
+                            a.bool("group_by_length")),
                     new TrainingConfig.Rate(
                             schedule(a),
                             a.number("learning_rate"),

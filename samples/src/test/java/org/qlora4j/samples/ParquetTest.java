@@ -45,8 +45,8 @@ class ParquetTest {
         try (ChatText text = ChatText.load(folder)) {
             ExampleEncoder encoder =
                     new ExampleEncoder(text, new ChatTemplate(TEMPLATE, "", ""), null, LossScale.DEFAULT, 640);
-            DatasetReader reader =
-                    new DatasetReader(new DatasetFiles(folder, HUB, line -> {}), encoder, columns, null, null, broken);
+            DatasetReader reader = new DatasetReader(
+                    new DatasetFiles(folder, HUB, line -> {}), encoder, columns, null, null, broken, null);
             return reader.read(DatasetSpec.of(file), false, 0, 0).train().stream()
                     .map(row -> text.tokenizer().decode(row.ids()))
                     .toList();

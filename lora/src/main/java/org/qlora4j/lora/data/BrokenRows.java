@@ -32,8 +32,20 @@ public final class BrokenRows {
         }
     }
 
-    /** Takes note of rows that an earlier run counted. */
+    /** One as strict, with nothing noted. */
+    BrokenRows fresh() {
+        return new BrokenRows(strict);
+    }
+
+    /**
+     * Takes note of rows that were counted elsewhere.
+     *
+     * @throws IllegalArgumentException if strict and there are some
+     */
     void addAll(int rows, List<String> descriptions) {
+        if (strict && rows > 0) {
+            throw new IllegalArgumentException(descriptions.isEmpty() ? "a row is broken" : descriptions.getFirst());
+        }
         count += rows;
         descriptions.stream().limit(SHOWN - first.size()).forEach(first::add);
     }

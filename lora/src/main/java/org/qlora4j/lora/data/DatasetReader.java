@@ -4,6 +4,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.model.Batch;
@@ -14,6 +15,7 @@ public final class DatasetReader {
     private final RowParser parser;
     private final ExampleEncoder encoder;
     private final BrokenRows broken;
+    private final @Nullable TokenCache cache;
 
     /** Rows to learn from and rows held back. */
     public record Rows(List<Batch.Row> train, List<Batch.Row> validation) {}
@@ -25,6 +27,7 @@ public final class DatasetReader {
      * @param modelName what {{NAME}} stands for; null to refuse rows with it
      * @param modelAuthor what {{AUTHOR}} stands for, likewise
      * @param broken takes note of rows that cannot be used
+     * @param cache where tokenized rows are kept for the next run; null for nowhere
      */
     public DatasetReader(
             DatasetFiles files,
@@ -32,7 +35,9 @@ public final class DatasetReader {
             Map<String, String> columns,
             @Nullable Names modelName,
             @Nullable Names modelAuthor,
-            BrokenRows broken) {
+            BrokenRows broken,
+            @Nullable TokenCache cache) {
+        this.cache = cache;
         this.files = files;
         this.parser = new RowParser(columns, modelName, modelAuthor);
         this.encoder = encoder;
@@ -75,6 +80,24 @@ public final class DatasetReader {
 
     /** The first rows that can be used, in the files' order or a random one. */
     private List<Batch.Row> encode(List<RawRow> raw, int wanted, boolean shuffle, long seed) {
+        if (cache == null) {
+            return tokenize(raw, wanted, shuffle, seed, broken);
+        }
+        String selection = wanted + (shuffle ? " by seed " + seed : " in order");
+        String key = TokenCache.key(List.of(encoder.settings(), parser.settings(), selection), raw);
+        Optional<TokenCache.Content> stored = cache.read(key);
+        if (stored.isPresent()) {
+            broken.addAll(stored.get().brokenRows(), stored.get().broken());
+            return stored.get().rows();
+        }
+        BrokenRows here = broken.fresh();
+        List<Batch.Row> rows = tokenize(raw, wanted, shuffle, seed, here);
+        broken.addAll(here.count(), here.first());
+        cache.write(key, new TokenCache.Content(rows, here.count(), here.first()));
+        return rows;
+    }
+
+    private List<Batch.Row> tokenize(List<RawRow> raw, int wanted, boolean shuffle, long seed, BrokenRows notes) {
         int[] order = shuffle ? Permutation.of(raw.size(), new SplittableRandom(seed)) : null;
         List<Batch.Row> rows = new ArrayList<>();
         for (int i = 0; i < raw.size() && rows.size() < wanted; i++) {
@@ -82,7 +105,7 @@ public final class DatasetReader {
             try {
                 rows.add(encoder.encode(parser.parse(row.json())));
             } catch (IllegalArgumentException e) {
-                broken.add(row.where(), String.valueOf(e.getMessage()));
+                notes.add(row.where(), String.valueOf(e.getMessage()));
             }
         }
         return rows;

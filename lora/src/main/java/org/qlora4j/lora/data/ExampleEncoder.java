@@ -53,6 +53,11 @@ public final class ExampleEncoder {
         };
     }
 
+    /** What decides about the tokens besides the example. */
+    String settings() {
+        return text.settings() + "\n" + system + "\n" + lossScale + "\n" + vocabSize;
+    }
+
     private Batch.Row checked(Batch.Row row) {
         for (int i = 0; i < row.ids().length; i++) {
             int id = row.ids()[i];

@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.TreeSet;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.model.Batch;
@@ -92,6 +93,11 @@ final class RowParser {
             return conversation(row, tag, turns);
         }
         return answer(row, tag);
+    }
+
+    /** What decides about an example besides the row. */
+    String settings() {
+        return new TreeMap<>(columns) + " " + modelName + " " + modelAuthor;
     }
 
     private static ObjectNode object(byte[] json) {

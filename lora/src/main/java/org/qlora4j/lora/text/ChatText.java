@@ -219,6 +219,11 @@ public final class ChatText implements AutoCloseable {
         }
     }
 
+    /** Everything that decides about the tokens of a text or conversation. */
+    public String settings() {
+        return tokenizer.json() + "\n" + tokenizerConfig + "\n" + template;
+    }
+
     /** Whether a folder holds a tokenizer of its own. */
     public static boolean isIn(Path folder) {
         return Files.isRegularFile(folder.resolve("tokenizer.json"));

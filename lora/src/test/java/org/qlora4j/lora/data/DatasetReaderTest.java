@@ -53,7 +53,8 @@ class DatasetReaderTest {
                 Map.of(),
                 null,
                 null,
-                broken);
+                broken,
+                null);
     }
 
     private DatasetReader.Rows read(String entry, boolean shuffle, double ratio) {

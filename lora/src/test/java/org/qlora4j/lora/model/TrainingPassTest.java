@@ -55,6 +55,24 @@ class TrainingPassTest {
         return new Batch(List.of(new Batch.Row(ids, labels), new Batch.Row(more, more)));
     }
 
+    /** rows that lie one behind the other do not see each other, and each begins at position 0. */
+    @Test
+    void r19ThePackedLossIsThatOfTheRowsAlone() {
+        int[] a = {5, 9, 11, 40, 7, 3, 5, 9};
+        int[] b = {8, 2, 30};
+        int[] c = {5, 9, 11, 40, 7};
+        List<Batch.Row> rows = List.of(new Batch.Row(a, a), new Batch.Row(b, b), new Batch.Row(c, c));
+        double[] packed = model.losses(new Batch(rows));
+        int at = 0;
+        for (Batch.Row row : rows) {
+            double[] alone = model.losses(new Batch(List.of(row)));
+            for (double loss : alone) {
+                assertEquals(loss, packed[at++], 1e-12);
+            }
+        }
+        assertEquals(packed.length, at);
+    }
+
     /** The smoothed loss is (1−s)·loss + s·mean over the vocabulary of −log p, as transformers' LabelSmoother says. */
     @Test
     void labelSmoothingIsAMixtureWithAllTokens() {

@@ -3,6 +3,7 @@ package org.qlora4j.optim.train;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
+import org.qlora4j.lora.data.LengthGrouping;
 import org.qlora4j.lora.data.Permutation;
 import org.qlora4j.nf4.device.Dropout;
 
@@ -14,13 +15,16 @@ final class DataOrder {
     private final TrainingConfig.Steps config;
     private final long seed;
     private final int samples;
+    private final int[] lengths;
     private int epoch = -1;
     private int[] order = {};
 
-    DataOrder(TrainingConfig.Steps config, long seed, int samples) {
+    /** @param lengths tokens of each sample */
+    DataOrder(TrainingConfig.Steps config, long seed, int[] lengths) {
         this.config = config;
         this.seed = seed;
-        this.samples = samples;
+        this.samples = lengths.length;
+        this.lengths = lengths.clone();
     }
 
     int stepsPerEpoch() {
@@ -53,8 +57,12 @@ final class DataOrder {
             return;
         }
         epoch = next;
-        if (config.shuffle()) {
-            order = Permutation.of(samples, new SplittableRandom(Dropout.mix(seed, ~epoch)));
+        SplittableRandom random = new SplittableRandom(Dropout.mix(seed, ~epoch));
+        if (config.groupByLength()) {
+            int batch = Math.multiplyExact(config.trainBatchSize(), config.gradientAccumulationSteps());
+            order = LengthGrouping.order(lengths, batch, random);
+        } else if (config.shuffle()) {
+            order = Permutation.of(samples, random);
         } else if (order.length != samples) {
             order = new int[samples];
             for (int i = 0; i < samples; i++) {

@@ -75,7 +75,7 @@ public final class Trainer implements AutoCloseable {
         this.baseModel = baseModel;
         this.checkpointFiles = checkpointFiles;
         this.listener = listener;
-        this.order = new DataOrder(config.steps(), config.seed(), packs.size());
+        this.order = new DataOrder(config.steps(), config.seed(), lengths(packs));
         this.learningRate = config.rate().of(order.totalSteps());
         this.checkpoints = new Checkpoints(config.saving().outputDir());
         this.state = new TrainerState(dataOrder());
@@ -90,6 +90,13 @@ public final class Trainer implements AutoCloseable {
     /** Each row a pack of its own. */
     public static List<List<Batch.Row>> unpacked(List<Batch.Row> rows) {
         return rows.stream().map(List::of).toList();
+    }
+
+    private static int[] lengths(List<List<Batch.Row>> packs) {
+        return packs.stream()
+                .mapToInt(
+                        pack -> pack.stream().mapToInt(row -> row.ids().length).sum())
+                .toArray();
     }
 
     /** What decides which rows a step sees. */
@@ -107,6 +114,7 @@ public final class Trainer implements AutoCloseable {
         Map<String, String> data = new LinkedHashMap<>();
         data.put("seed", String.valueOf(config.seed()));
         data.put("shuffle", String.valueOf(config.steps().shuffle()));
+        data.put("group_by_length", String.valueOf(config.steps().groupByLength()));
         data.put("per_device_train_batch_size", String.valueOf(config.steps().trainBatchSize()));
         data.put("gradient_accumulation_steps", String.valueOf(config.steps().gradientAccumulationSteps()));
         data.put("samples", String.valueOf(packs.size()));

@@ -46,9 +46,25 @@ public record TrainingConfig(
      * @param trainBatchSize rows (or packs of rows) of one forward and backward pass
      * @param gradientAccumulationSteps passes of one optimizer step; the last step of an epoch may have fewer
      * @param shuffle whether rows come in random order, another one in each epoch
+     * @param groupByLength whether rows of a step have about the same length; random otherwise, whatever shuffle says
      */
     public record Steps(
-            double numTrainEpochs, int maxSteps, int trainBatchSize, int gradientAccumulationSteps, boolean shuffle) {
+            double numTrainEpochs,
+            int maxSteps,
+            int trainBatchSize,
+            int gradientAccumulationSteps,
+            boolean shuffle,
+            boolean groupByLength) {
+        /** Rows of all lengths together. */
+        public Steps(
+                double numTrainEpochs,
+                int maxSteps,
+                int trainBatchSize,
+                int gradientAccumulationSteps,
+                boolean shuffle) {
+            this(numTrainEpochs, maxSteps, trainBatchSize, gradientAccumulationSteps, shuffle, false);
+        }
+
         public Steps {
             atLeast("per_device_train_batch_size", trainBatchSize, 1);
             atLeast("gradient_accumulation_steps", gradientAccumulationSteps, 1);

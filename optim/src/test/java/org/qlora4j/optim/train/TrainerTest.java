@@ -123,11 +123,25 @@ class TrainerTest {
     /** The last step of an epoch has what is left: 11 rows, in steps of 4, are 3 steps, the last one of 3 rows. */
     @Test
     void theRemainderOfAnEpochIsAStep() {
-        DataOrder order = new DataOrder(new TrainingConfig.Steps(2, -1, 2, 2, false), 1, 11);
+        DataOrder order = new DataOrder(new TrainingConfig.Steps(2, -1, 2, 2, false), 1, new int[11]);
         assertEquals(3, order.stepsPerEpoch());
         assertEquals(6, order.totalSteps());
         assertEquals(List.of("[8, 9]", "[10]"), text(order.passes(2)));
         assertEquals(List.of("[0, 1]", "[2, 3]"), text(order.passes(3)));
+    }
+
+    @Test
+    void groupByLengthPutsRowsOfOneLengthIntoAStep() {
+        int[] lengths = {9, 1, 9, 1, 9, 1, 9, 1};
+        DataOrder order = new DataOrder(new TrainingConfig.Steps(1, -1, 2, 2, true, true), 1, lengths);
+        for (int step = 0; step < 2; step++) {
+            int expected = step == 0 ? 9 : 1;
+            for (int[] pass : order.passes(step)) {
+                for (int row : pass) {
+                    assertEquals(expected, lengths[row]);
+                }
+            }
+        }
     }
 
     private static List<String> text(List<int[]> passes) {
@@ -137,7 +151,7 @@ class TrainerTest {
     /** Each epoch has every row once, in an order of its own; a jump back gives the same again. */
     @Test
     void eachEpochShufflesAnew() {
-        DataOrder order = new DataOrder(new TrainingConfig.Steps(2, -1, 3, 1, true), 1, 10);
+        DataOrder order = new DataOrder(new TrainingConfig.Steps(2, -1, 3, 1, true), 1, new int[10]);
         List<List<Integer>> epochs = new ArrayList<>();
         for (int epoch = 0; epoch < 2; epoch++) {
             List<Integer> seen = new ArrayList<>();
