@@ -46,7 +46,7 @@ class PackingTest {
         int tokens = rows.stream().mapToInt(r -> r.ids().length).sum();
         assertTrue(packs.stream()
                 .allMatch(p -> p.stream().mapToInt(r -> r.ids().length).sum() <= 2048));
-        assertEquals((tokens + 2047) / 2048, packs.size(), 1, "no more packs than tokens need");
+        assertTrue(packs.size() <= (tokens + 2047) / 2048 + 1, "no more packs than tokens need");
         assertEquals(lengths(packs), lengths(Packing.bestFit(rows, 2048)));
     }
 
