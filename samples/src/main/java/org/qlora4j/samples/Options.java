@@ -42,7 +42,7 @@ final class Options {
                     integer(
                             "quant_bits",
                             "",
-                            "bits of a quantized weight: 4 if there is a quant_method, 8 (a scale a row), 0 for none"),
+                            "bits of a quantized weight: 4 with a quant_method, 8 (a scale a row), 0: none"),
                     integer("quantize_embeddings", "0", "8 keeps embedding and output layer in 8 bits; 0: as they are"),
                     text("bnb_4bit_quant_type", "nf4", "nf4 or fp4"),
                     bool("bnb_4bit_use_double_quant", "true", "quantize the absmax values too"),
