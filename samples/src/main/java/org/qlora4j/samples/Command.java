@@ -44,7 +44,12 @@ enum Command {
             Options.GENERATION,
             Options.TEXT,
             Options.MACHINE),
-    EXPORT("merge an adapter into its base", Export::run, Options.MODEL, Options.MERGE, Options.MACHINE),
+    EXPORT(
+            "a model, or base and adapter as one, in 4 bits or as GGUF",
+            Export::run,
+            Options.MODEL,
+            Options.MERGE,
+            Options.MACHINE),
     BENCH("the speed and memory of training and answering", Bench::run, Options.MODEL, Options.BENCH, Options.MACHINE),
     TEMPLATE("render a chat template, and show what would be learned", RenderTemplate::run, Options.TEMPLATE),
     DOCTOR("what was found on this machine, with a real test", Doctor::run, Options.MACHINE),

@@ -8,9 +8,10 @@ import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.Stream;
-import org.qlora4j.lora.adapter.AdapterMerge;
 import org.qlora4j.lora.adapter.LogitDifference;
 import org.qlora4j.lora.adapter.LoraAdapter;
+import org.qlora4j.lora.adapter.MergedWeights;
+import org.qlora4j.lora.export.HuggingFaceExport;
 import org.qlora4j.lora.model.LoadedBase;
 import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.ModelSource;
@@ -113,7 +114,7 @@ final class MergeReport {
             List<float[]> reference,
             Path folder) {
         Path merged = folder.resolve(name.replace(' ', '-'));
-        AdapterMerge.write(adapter, base, dtype, merged);
+        HuggingFaceExport.write(MergedWeights.of(base, adapter), dtype, merged);
         ModelLoader.Options options =
                 new ModelLoader.Options(dtype, null, Runtime.getRuntime().availableProcessors());
         LogitDifference d;

@@ -47,7 +47,9 @@ final class Options {
                     text("bnb_4bit_quant_type", "nf4", "nf4 or fp4"),
                     bool("bnb_4bit_use_double_quant", "true", "quantize the absmax values too"),
                     text("bnb_4bit_compute_dtype", "float32", "float32, or bfloat16 where the device has it"),
-                    text("bnb_4bit_quant_storage", "", "taken for compatibility; codes are stored as uint8"),
+                    text("bnb_4bit_quant_storage", "uint8", "what packed codes pretend to be in an exported file"),
+                    integer("bnb_4bit_blocksize", "64", "weights per absmax: 32, 64 … 4096"),
+                    list("llm_int8_skip_modules", "", "modules that are not quantized, besides lm_head"),
                     integer("seed", "42", "of everything random: same seed, same bits")));
 
     static final Group TEXT = new Group(
@@ -179,7 +181,10 @@ final class Options {
                     text("merge_base", "original", "add it to the original weights, or to the dequantized ones"),
                     bool("merge_report", "true", "compare the merged model's predictions with the adapter's"),
                     list("report_prompts", "", "the prompts to compare on"),
-                    text("output_dir", "", "new folder; default: the adapter's with -merged")));
+                    text("output_dir", "", "new folder; default: the adapter's with -merged"),
+                    bool("to_gguf", "false", "write GGUF for llama.cpp; an adapter alone without merge_lora"),
+                    text("outtype", "", "of GGUF matrices: f32, f16, bf16, q8_0, q4_0; default: the model's dtype"),
+                    text("outfile", "", "GGUF file; default: beside the model or adapter")));
 
     static final Group TEMPLATE = new Group(
             "Template",
@@ -208,6 +213,7 @@ final class Options {
             Map.entry("dtype", "torch_dtype"),
             Map.entry("quantization_bit", "quant_bits"),
             Map.entry("bnb_4bit_comp_dtype", "bnb_4bit_compute_dtype"),
+            Map.entry("skip_modules", "llm_int8_skip_modules"),
             Map.entry("init_lora_weights", "init_weights"),
             Map.entry("lora_target_modules", "target_modules"),
             Map.entry("lora_target_regex", "target_regex"),

@@ -145,7 +145,10 @@ final class Session implements AutoCloseable {
             return null;
         }
         return new Quantization(
-                QuantType.ofBnbName(from.text("bnb_4bit_quant_type")), 64, from.bool("bnb_4bit_use_double_quant"));
+                QuantType.ofBnbName(from.text("bnb_4bit_quant_type")),
+                from.integer("bnb_4bit_blocksize"),
+                from.bool("bnb_4bit_use_double_quant"),
+                from.list("llm_int8_skip_modules"));
     }
 
     /** The args.json of the run that wrote an adapter, beside or above it. */

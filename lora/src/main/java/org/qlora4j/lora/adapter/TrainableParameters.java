@@ -78,7 +78,7 @@ public final class TrainableParameters implements AutoCloseable {
     }
 
     /** A parameter's values on the host, in row order. */
-    float[] download(Parameter parameter) {
+    public float[] download(Parameter parameter) {
         float[] host = new float[Math.toIntExact(parameter.value().numel())];
         device.download(parameter.value(), host, 0);
         return host;

@@ -4,12 +4,10 @@ import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.HashMap;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
-import java.util.stream.Collectors;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.file.StorageType;
@@ -48,7 +46,7 @@ public final class LoadedBase implements TensorFiles {
      * @throws IllegalArgumentException if no layer of the model is quantized
      */
     public static ModelSource of(ModelSource source, Transformer model) {
-        LoadedBase base = new LoadedBase(source.tensors(), model);
+        LoadedBase base = new LoadedBase(DequantizedFiles.of(source.tensors()), model);
         if (base.quantized.isEmpty()) {
             throw new IllegalArgumentException(source.path() + " was loaded without quantization: there is no"
                     + " dequantized base; give the run's quant_method and quant_bits");
@@ -61,12 +59,9 @@ public final class LoadedBase implements TensorFiles {
         return files.location();
     }
 
-    /** Without the scales that lie beside weights in 4 bits. */
     @Override
     public Set<String> names() {
-        return files.names().stream()
-                .filter(name -> !name.contains(".weight."))
-                .collect(Collectors.toCollection(LinkedHashSet::new));
+        return files.names();
     }
 
     @Override

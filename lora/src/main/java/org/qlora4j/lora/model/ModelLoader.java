@@ -34,7 +34,7 @@ public final class ModelLoader {
      * Options of loading.
      *
      * @param dtype torch_dtype: F32, BF16 or F16; what the unquantized weights are kept in
-     * @param quantization of the linear layers, null for none
+     * @param quantization of the linear layers, null for none; a checkpoint that is in 4 bits already stays as it is
      * @param threads that read and quantize
      * @param int8 what is kept in 8 bits
      */
@@ -80,7 +80,10 @@ public final class ModelLoader {
     public static Transformer load(
             ModelSource source, Device device, Options options, BiConsumer<Integer, Integer> progress) {
         WeightReader reader = new WeightLoader(source.tensors(), options.dtype());
-        return build(source.config(), reader, device, options, progress);
+        // what a checkpoint kept in floating point was to stay so
+        Options asStored =
+                source.isBnb4bit() ? new Options(options.dtype(), null, options.threads(), options.int8()) : options;
+        return build(source.config(), reader, device, asStored, progress);
     }
 
     /**
@@ -190,9 +193,12 @@ public final class ModelLoader {
 
     private static WeightReader.Prepared read(WeightReader loader, Spec s, Options options) {
         boolean eight = s.quantize ? options.int8().linears() : options.int8().embeddings();
-        return eight
-                ? loader.readInt8(s.name + ".weight", s.out, s.in)
-                : loader.read(s.name + ".weight", s.out, s.in, s.quantize ? options.quantization() : null);
+        if (eight) {
+            return loader.readInt8(s.name + ".weight", s.out, s.in);
+        }
+        Quantization q = options.quantization();
+        boolean quantize = q != null && s.quantize && q.quantizes(s.name);
+        return loader.read(s.name + ".weight", s.out, s.in, quantize ? q : null);
     }
 
     private static RuntimeException unwrap(Exception e) {

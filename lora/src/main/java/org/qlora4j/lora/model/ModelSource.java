@@ -23,6 +23,7 @@ import org.qlora4j.nf4.file.TensorFiles;
  */
 public record ModelSource(Path path, TensorFiles tensors, ObjectNode configJson, ModelConfig config)
         implements AutoCloseable {
+    private static final String QUANTIZATION = "quantization_config";
     private static final ObjectMapper JSON = new ObjectMapper();
 
     /**
@@ -46,8 +47,24 @@ public record ModelSource(Path path, TensorFiles tensors, ObjectNode configJson,
                     path + " holds no config.json; expected a Hugging Face model folder, or name a .gguf file");
         }
         ObjectNode json = readObject(file);
+        refuseOtherQuantization(file, json);
         ModelConfig config = ModelFamily.read(file, json);
         return new ModelSource(path, TensorFiles.open(path), json, config);
+    }
+
+    private static void refuseOtherQuantization(Path file, ObjectNode json) {
+        JsonNode quantization = json.path(QUANTIZATION);
+        String method = quantization.path("quant_method").asText("bitsandbytes");
+        if (quantization.isObject() && !method.equals("bitsandbytes")) {
+            throw new UnsupportedModelException(file + ": quant_method '" + method
+                    + "' is not supported; supported: bitsandbytes (4-bit, LLM.int8); or use the model before it was"
+                    + " quantized");
+        }
+    }
+
+    /** Whether this is a bitsandbytes 4-bit checkpoint. */
+    public boolean isBnb4bit() {
+        return configJson.path(QUANTIZATION).path("load_in_4bit").asBoolean();
     }
 
     private static ModelSource openGguf(Path path) {
@@ -57,7 +74,7 @@ public record ModelSource(Path path, TensorFiles tensors, ObjectNode configJson,
                 throw new ModelFormatException(
                         path, "is no GGUF file; for safetensors name the folder that holds config.json");
             }
-            ObjectNode json = GgufModel.config(gguf);
+            ObjectNode json = GgufConfig.read(gguf);
             ModelConfig config = ModelFamily.read(path, json);
             return new ModelSource(path, new GgufModel(gguf, config), json, config);
         } catch (RuntimeException e) {

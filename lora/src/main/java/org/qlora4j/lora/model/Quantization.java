@@ -1,5 +1,8 @@
 package org.qlora4j.lora.model;
 
+import java.util.List;
+import java.util.regex.Pattern;
+import java.util.regex.PatternSyntaxException;
 import org.qlora4j.nf4.weight.QuantType;
 
 /**
@@ -8,12 +11,42 @@ import org.qlora4j.nf4.weight.QuantType;
  * @param type {@code bnb_4bit_quant_type}
  * @param blockSize elements per scale, 64 in bitsandbytes
  * @param doubleQuant {@code bnb_4bit_use_double_quant}
+ * @param skipModules {@code llm_int8_skip_modules}: layers that stay in floating point, besides the output layer
  */
-public record Quantization(QuantType type, int blockSize, boolean doubleQuant) {
+public record Quantization(QuantType type, int blockSize, boolean doubleQuant, List<String> skipModules) {
     /** QLoRA's: NF4, blocks of 64, double quantization. */
     public static final Quantization NF4_DOUBLE = new Quantization(QuantType.NF4, 64, true);
 
+    /** @throws IllegalArgumentException if the block size is none or a skipped module is no regular expression */
     public Quantization {
         QuantType.checkBlockSize(blockSize);
+        skipModules = List.copyOf(skipModules);
+        skipModules.forEach(Quantization::pattern);
+    }
+
+    /** All linear layers but the output layer. */
+    public Quantization(QuantType type, int blockSize, boolean doubleQuant) {
+        this(type, blockSize, doubleQuant, List.of());
+    }
+
+    /**
+     * Whether a layer is quantized: not if a skipped module is the end of its name, or, as a regular expression,
+     * matches its name from the start up to a dot or the end (transformers' {@code should_convert_module}).
+     *
+     * @param module full name, e.g. {@code model.layers.0.mlp.down_proj}
+     */
+    public boolean quantizes(String module) {
+        return skipModules.stream()
+                .noneMatch(skip ->
+                        module.endsWith(skip) || pattern(skip).matcher(module).lookingAt());
+    }
+
+    private static Pattern pattern(String skip) {
+        try {
+            return Pattern.compile("(?:" + skip + ")(?:(?<=\\.)|(?=\\.|$))");
+        } catch (PatternSyntaxException e) {
+            throw new IllegalArgumentException(
+                    "llm_int8_skip_modules '" + skip + "' is no regular expression: " + e.getDescription(), e);
+        }
     }
 }

@@ -207,6 +207,32 @@ public final class ChatText implements AutoCloseable {
         return new Batch.Row(encoding.ids(), labels);
     }
 
+    /**
+     * Tokenizer and chat template as GGUF metadata.
+     *
+     * @param vocabSize rows of the model's embedding
+     * @throws IllegalArgumentException if llama.cpp has no tokenizer of this kind
+     */
+    public Map<String, Object> ggufMetadata(int vocabSize) {
+        SpecialTokens special = new SpecialTokens(
+                specialId("bos_token"),
+                specialId("eos_token"),
+                specialId("pad_token"),
+                specialId("unk_token"),
+                stopIds);
+        Map<String, Object> metadata = GgufTokenizerWriter.metadata(tokenizer, special, vocabSize);
+        if (template != null) {
+            metadata.put("tokenizer.chat_template", template);
+        }
+        return metadata;
+    }
+
+    private OptionalInt specialId(String name) {
+        OptionalInt id = tokenizer.id(token(tokenizerConfig.path(name)));
+        JsonNode written = generationConfig.path(name + "_id");
+        return id.isEmpty() && written.isInt() ? OptionalInt.of(written.intValue()) : id;
+    }
+
     /** Writes tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json. */
     public void save(Path folder) {
         AtomicFile.writeString(folder.resolve("tokenizer.json"), tokenizer.json());

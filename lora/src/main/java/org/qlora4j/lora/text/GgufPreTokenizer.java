@@ -1,8 +1,10 @@
 package org.qlora4j.lora.text;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
@@ -73,6 +75,46 @@ enum GgufPreTokenizer {
 
     static Optional<GgufPreTokenizer> find(String name) {
         return Arrays.stream(values()).filter(each -> each.names.contains(name)).findFirst();
+    }
+
+    /**
+     * The pre-tokenizer that a tokenizer.json has.
+     *
+     * @param section its pre_tokenizer
+     * @param ignoreMerges its model's ignore_merges, which tells those with the same pattern apart
+     */
+    static Optional<GgufPreTokenizer> of(JsonNode section, JsonNode ignoreMerges) {
+        List<String> steps = steps(section);
+        return Arrays.stream(values())
+                .filter(each -> steps(each.toJson()).equals(steps) && each.ignoresMerges() == ignoreMerges.asBoolean())
+                .findFirst();
+    }
+
+    /** What cuts a text: patterns, digits, GPT-2's built-in pattern; not how offsets are counted. */
+    private static List<String> steps(JsonNode section) {
+        List<String> steps = new ArrayList<>();
+        JsonNode list = section.path("pretokenizers");
+        for (JsonNode step : list.isArray() ? list : List.of(section)) {
+            String type = step.path("type").asText();
+            switch (type) {
+                case "Split" ->
+                    steps.add(step.path("behavior").asText()
+                            + step.path("invert").asBoolean()
+                            + step.at("/pattern/Regex").asText());
+                case "Digits" -> steps.add(type + step.path("individual_digits").asBoolean());
+                case "ByteLevel" ->
+                    steps.add(type
+                            + step.path("add_prefix_space").asBoolean()
+                            + step.path("use_regex").asBoolean(true));
+                default -> steps.add(type);
+            }
+        }
+        return steps;
+    }
+
+    /** The name that is written. */
+    String ggufName() {
+        return names.getFirst();
     }
 
     static String supported() {

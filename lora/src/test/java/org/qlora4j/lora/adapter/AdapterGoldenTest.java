@@ -26,6 +26,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
+import org.qlora4j.lora.export.HuggingFaceExport;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Transformer;
@@ -214,11 +215,11 @@ class AdapterGoldenTest {
                 // up_proj has no bias to merge into
                 String message = assertThrows(
                                 IllegalArgumentException.class,
-                                () -> AdapterMerge.write(adapter, source, DType.F32, merged))
+                                () -> HuggingFaceExport.write(MergedWeights.of(source, adapter), DType.F32, merged))
                         .getMessage();
                 assertTrue(message.contains("lora_bias of a layer without bias"), message);
             } else {
-                AdapterMerge.write(adapter, source, DType.F32, merged);
+                HuggingFaceExport.write(MergedWeights.of(source, adapter), DType.F32, merged);
             }
         }
         if (!biasless) {

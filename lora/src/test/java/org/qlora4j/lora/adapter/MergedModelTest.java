@@ -15,6 +15,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
+import org.qlora4j.lora.export.HuggingFaceExport;
 import org.qlora4j.lora.model.LoadedBase;
 import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.ModelSource;
@@ -70,7 +71,7 @@ class MergedModelTest {
         Transformer model = adapter.model();
         float[] reference = model.logits(IDS);
         Path merged = folder.resolve(name);
-        AdapterMerge.write(adapter, base, DType.F32, merged);
+        HuggingFaceExport.write(MergedWeights.of(base, adapter), DType.F32, merged);
         try (ModelSource source = ModelSource.open(merged);
                 Transformer other = load(source, null)) {
             return LogitDifference.of(
@@ -122,7 +123,8 @@ class MergedModelTest {
             assertTrue(d.largest() < 1e-3 && d.kl() < 1e-7, d.toString());
             assertThrows(
                     IllegalArgumentException.class,
-                    () -> AdapterMerge.write(adapter, source, DType.F32, folder.resolve("none")));
+                    () -> HuggingFaceExport.write(
+                            MergedWeights.of(source, adapter), DType.F32, folder.resolve("none")));
         }
     }
 

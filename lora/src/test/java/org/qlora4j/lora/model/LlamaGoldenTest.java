@@ -15,8 +15,9 @@ import org.junit.jupiter.params.provider.ValueSource;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.lora.adapter.AdapterFiles;
-import org.qlora4j.lora.adapter.AdapterMerge;
 import org.qlora4j.lora.adapter.LoraAdapter;
+import org.qlora4j.lora.adapter.MergedWeights;
+import org.qlora4j.lora.export.HuggingFaceExport;
 import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.file.Safetensors;
@@ -73,7 +74,7 @@ class LlamaGoldenTest {
         try (Transformer model = c.load(device);
                 LoraAdapter adapter = c.attach(model);
                 ModelSource source = ModelSource.open(c.base())) {
-            AdapterMerge.write(adapter, source, DType.F32, merged);
+            HuggingFaceExport.write(MergedWeights.of(source, adapter), DType.F32, merged);
         }
         try (ModelSource source = ModelSource.open(merged);
                 Transformer model = ModelLoader.load(

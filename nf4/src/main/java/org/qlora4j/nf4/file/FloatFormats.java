@@ -95,6 +95,28 @@ public final class FloatFormats {
         dst.position(end);
     }
 
+    /**
+     * Rounds floats in place to what a type can hold; F32 and F64 change nothing.
+     *
+     * @throws IllegalArgumentException if dtype is not a floating point type
+     */
+    public static void round(DType dtype, float[] values, int offset, int count) {
+        switch (dtype) {
+            case F32, F64 -> {}
+            case F16 -> {
+                for (int i = offset; i < offset + count; i++) {
+                    values[i] = f16ToFloat(floatToF16(values[i]));
+                }
+            }
+            case BF16 -> {
+                for (int i = offset; i < offset + count; i++) {
+                    values[i] = bf16ToFloat(floatToBf16(values[i]));
+                }
+            }
+            case I64, I32, I16, I8, U8, BOOL -> throw notFloat(dtype);
+        }
+    }
+
     private static IllegalArgumentException notFloat(DType dtype) {
         return new IllegalArgumentException(
                 dtype + " is not a floating point type; expected F32, F16, BF16 or F64 (use bytes for the others)");

@@ -49,8 +49,8 @@ public final class SafetensorsWriter {
     }
 
     /**
-     * Writes or replaces one file. Tensors lie in the given order, except that wider element types go first: torch
-     * needs each tensor aligned to its element size.
+     * Writes or replaces one file. Tensors lie in the given order, except that those whose size is no multiple of 8
+     * bytes come last, wider element types first: torch needs each tensor aligned to its element size.
      *
      * @param file the file; its folder must exist
      * @param metadata the {@code __metadata__} strings; none if empty
@@ -84,17 +84,15 @@ public final class SafetensorsWriter {
 
     private static List<TensorSpec> inFileOrder(List<TensorSpec> tensors) {
         List<TensorSpec> ordered = new ArrayList<>(tensors);
-        ordered.sort(Comparator.comparing((TensorSpec t) -> t.dtype().bytes()).reversed());
+        ordered.sort(Comparator.comparingInt(t ->
+                t.byteLength() % ALIGNMENT == 0 ? 0 : ALIGNMENT + 1 - t.dtype().bytes()));
         return ordered;
     }
 
     private static void writeData(FileChannel channel, List<TensorSpec> tensors, Source source) throws IOException {
-        if (tensors.isEmpty()) {
-            return;
-        }
-        TensorSink sink = new TensorSink(channel, tensors.get(0));
+        TensorSink sink = new TensorSink(channel);
         for (TensorSpec tensor : tensors) {
-            sink.begin(tensor);
+            sink.begin(tensor.name(), new StorageType.Plain(tensor.dtype()), tensor.shape());
             source.write(tensor, sink);
             sink.end();
         }

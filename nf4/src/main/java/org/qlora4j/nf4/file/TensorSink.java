@@ -3,31 +3,39 @@ package org.qlora4j.nf4.file;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
+import java.util.List;
+import org.qlora4j.nf4.tensor.DType;
 
-/** Takes the data of one tensor after another, in pieces of any size; used inside {@link SafetensorsWriter}. */
+/**
+ * Takes the data of one tensor after another, in pieces; used inside {@link SafetensorsWriter} and {@link GgufWriter}.
+ */
 public final class TensorSink {
     private static final int BUFFER_BYTES = 1 << 20;
 
     private final FileChannel channel;
-    private final ByteBuffer buffer = ByteBuffer.allocate(BUFFER_BYTES);
-    private TensorSpec tensor;
+    private final ByteBuffer buffer = ByteBuffer.allocate(BUFFER_BYTES).order(ByteOrder.LITTLE_ENDIAN);
+    private String tensor = "";
+    private StorageType type = new StorageType.Plain(DType.U8);
+    private long byteLength;
     private long remainingBytes;
 
-    TensorSink(FileChannel channel, TensorSpec first) {
+    TensorSink(FileChannel channel) {
         this.channel = channel;
-        this.tensor = first;
     }
 
-    void begin(TensorSpec next) {
-        tensor = next;
-        remainingBytes = next.byteLength();
+    void begin(String name, StorageType storage, List<Long> shape) {
+        tensor = "tensor '" + name + "' " + shape;
+        type = storage;
+        byteLength = StoredTensor.byteLength(storage, shape);
+        remainingBytes = byteLength;
     }
 
     void end() throws IOException {
         if (remainingBytes != 0) {
-            throw new IllegalStateException("tensor '" + tensor.name() + "' " + tensor.shape() + ": " + remainingBytes
-                    + " of " + tensor.byteLength() + " bytes were not written");
+            throw new IllegalStateException(
+                    tensor + ": " + remainingBytes + " of " + byteLength + " bytes were not written");
         }
         flush();
     }
@@ -38,22 +46,36 @@ public final class TensorSink {
     }
 
     /**
-     * Writes floats in the tensor's dtype (F32, F16, BF16, F64), rounded to nearest even.
+     * Writes floats in the tensor's type: F32, F16, BF16, F64 rounded to nearest even, or quantized to blocks.
      *
-     * @throws IllegalArgumentException if the dtype is not floating point
+     * @throws IllegalArgumentException if the type holds integers, or count is no multiple of its block size
      * @throws IllegalStateException if the tensor has less room
      */
     public void writeFloats(float[] src, int offset, int count) throws IOException {
-        int elementBytes = tensor.dtype().bytes();
-        take((long) count * elementBytes);
+        int blockSize = type.blockSize();
+        if (count % blockSize != 0) {
+            throw new IllegalArgumentException(tensor + " is stored in blocks of " + blockSize + "; got " + count
+                    + " elements, which are no whole blocks");
+        }
+        int blocks = count / blockSize;
+        take((long) blocks * type.blockBytes());
         int done = 0;
-        while (done < count) {
-            if (buffer.remaining() < elementBytes) {
+        while (done < blocks) {
+            if (buffer.remaining() < type.blockBytes()) {
                 flush();
             }
-            int n = Math.min(count - done, buffer.remaining() / elementBytes);
-            FloatFormats.encode(tensor.dtype(), src, offset + done, n, buffer);
+            int n = Math.min(blocks - done, buffer.remaining() / type.blockBytes());
+            encode(src, offset + done * blockSize, n);
             done += n;
+        }
+    }
+
+    private void encode(float[] src, int from, int blocks) {
+        DType plain = type.dtype().orElse(null);
+        if (plain != null) {
+            FloatFormats.encode(plain, src, from, blocks, buffer);
+        } else if (type instanceof GgufType gguf) {
+            GgufQuantizer.quantize(gguf, src, from, blocks, buffer);
         }
     }
 
@@ -96,8 +118,7 @@ public final class TensorSink {
 
     private void take(long bytes) {
         if (bytes > remainingBytes) {
-            throw new IllegalStateException("tensor '" + tensor.name() + "' " + tensor.shape() + " has room for "
-                    + remainingBytes + " more bytes, got " + bytes);
+            throw new IllegalStateException(tensor + " has room for " + remainingBytes + " more bytes, got " + bytes);
         }
         remainingBytes -= bytes;
     }
