@@ -8,6 +8,7 @@ import java.util.Optional;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
 
 /**
  * llama.cpp's names for the model families, and for their tensors.
@@ -73,7 +74,7 @@ public enum GgufArchitecture {
         return className;
     }
 
-    static Optional<GgufArchitecture> ofGguf(Object name) {
+    static Optional<GgufArchitecture> ofGguf(@Nullable Object name) {
         return Arrays.stream(values()).filter(a -> a.ggufName.equals(name)).findFirst();
     }
 
