@@ -80,7 +80,7 @@ class EstimateTest {
 
     @Test
     void aBaseThatIsIn4BitsOnDiskStaysSo() throws IOException {
-        Path model = Path.of(System.getProperty("qlora4j.golden"), "models/llama_4bit/nf4/base");
+        Path model = Path.of(System.getProperty("qlora4j.golden"), "models/llama_4bit_tiny/nf4/base");
         JsonNode e = json("estimate", "--model", model.toString(), "--max_memory", "1TB", "--json", "true");
         assertEquals(4.5, e.path("bits_per_quantized_weight").doubleValue(), "no double quantization in this one");
     }

@@ -116,7 +116,7 @@ class MergedModelTest {
 
     @Test
     void aBaseThatIsIn4BitsOnDiskMergesIntoWhatItsCodesStandFor() {
-        try (ModelSource source = source("llama_4bit/nf4_dq");
+        try (ModelSource source = source("llama_4bit_tiny/nf4_dq");
                 Transformer model = load(source, null);
                 LoraAdapter adapter = attach(model, LoraConfig.allLinear(4, 8))) {
             LogitDifference d = difference(adapter, LoadedBase.of(source, model), "from 4 bits");
