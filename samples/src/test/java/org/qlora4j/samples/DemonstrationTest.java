@@ -212,6 +212,8 @@ class DemonstrationTest {
         assertEquals(0, output.exit, output.err);
         List<String> lines = Files.readAllLines(result);
         assertEquals(2, lines.size());
-        assertTrue(lines.getFirst().matches("\\{\"loss\":[0-9.E-]+,\"label_tokens\":2}"), lines.getFirst());
+        assertTrue(
+                lines.getFirst().matches("\\{\"loss\":[0-9.E-]+,\"token_acc\":[0-9.]+,\"label_tokens\":2}"),
+                lines.getFirst());
     }
 }
