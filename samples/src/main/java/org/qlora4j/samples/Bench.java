@@ -4,20 +4,27 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
+import org.qlora4j.samples.bench.KernelBenchmark;
 import org.qlora4j.samples.bench.ModelBench;
 import org.qlora4j.samples.bench.ProfiledDevice;
 
-/** {@code qlora bench}: how fast a whole model trains and answers here, one line of JSON. */
+/** {@code qlora bench}: how fast kernels are, or how fast a whole model trains and answers here. */
 final class Bench {
     private Bench() {}
 
     static int run(Arguments a) {
         String workload = a.text("workload");
+        if (workload.equals("kernels")) {
+            Session.useNatives(a);
+            System.out.println(KernelBenchmark.run(a.text("kernel"), threads(a)));
+            return 0;
+        }
         boolean checkpointing = a.bool("gradient_checkpointing");
         int steps = a.integer("steps");
         int sequence = a.integer("sequence");
         if (!Set.of("train", "instructions", "generate").contains(workload)) {
-            throw new UserException("workload must be train, instructions or generate, got '" + workload + "'");
+            throw new UserException(
+                    "workload must be kernels, train, instructions or generate, got '" + workload + "'");
         }
         if (steps < 1 || sequence < 2) {
             throw new UserException(
@@ -47,5 +54,10 @@ final class Bench {
             System.out.println(line.put("workload", workload).put("load_s", loaded));
         }
         return 0;
+    }
+
+    private static int threads(Arguments a) {
+        int threads = a.integer("threads");
+        return threads == 0 ? Runtime.getRuntime().availableProcessors() : threads;
     }
 }

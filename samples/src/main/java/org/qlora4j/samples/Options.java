@@ -196,7 +196,8 @@ final class Options {
     static final Group BENCH = new Group(
             "Benchmark",
             List.of(
-                    text("workload", "train", "train, instructions or generate"),
+                    text("workload", "kernels", "kernels (by JMH), or of a model: train, instructions, generate"),
+                    text("kernel", "", "part of the names of the kernels to time"),
                     integer("sequence", "512", "tokens of a row"),
                     bool("gradient_checkpointing", "false", "run layers again in backward"),
                     integer("steps", "4", "timed steps"),
