@@ -21,10 +21,10 @@ HYPER = dict(optimizer="torch.optim.AdamW", steps=10, lr=0.01, betas=[0.9, 0.999
 CASES = {
     "llama_4bit_tiny": dict(
         features=["4-bit base (nf4, nf4_dq, fp4_dq), small enough for the project", "GQA", "untied"],
-        config=dict(model_type="llama", vocab_size=96, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        config=dict(model_type="llama", vocab_size=96, hidden_size=64, intermediate_size=128, num_hidden_layers=1,
                     num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, rms_norm_eps=1e-5,
                     tie_word_embeddings=False, bos_token_id=1, eos_token_id=2),
-        lora=dict(r=4, lora_alpha=8, target_modules="all-linear"),
+        lora=dict(r=2, lora_alpha=4, target_modules="all-linear"),
         lengths=[30, 41, 17], seed=11, quants=["nf4", "nf4_dq", "fp4_dq"]),
 }
 
