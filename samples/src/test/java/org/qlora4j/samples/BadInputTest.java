@@ -144,8 +144,8 @@ class BadInputTest {
     @Test
     void aTargetThatMatchesNothing() throws IOException {
         refusedTraining(
-                "target_modules 'qkv_proj' matches no linear layer of the model; there are: q_proj, k_proj, v_proj, "
-                        + "o_proj, gate_proj, up_proj, down_proj, lm_head",
+                "target_modules 'qkv_proj' matches no layer of the model; there are: q_proj, k_proj, v_proj, "
+                        + "o_proj, gate_proj, up_proj, down_proj, lm_head, embed_tokens",
                 "--target_modules",
                 "qkv_proj");
         refusedTraining("'(' is not a regular expression", "--target_regex", "(");

@@ -117,18 +117,20 @@ class InterruptionTest {
         Map<String, byte[]> after = contents(checkpoint);
         assertEquals(before.keySet(), after.keySet());
         before.forEach((name, bytes) -> assertArrayEquals(bytes, after.get(name), name));
-        assertEquals(List.of("args.json", "checkpoint-2", "last", "logging.jsonl"), names());
+        assertEquals(
+                List.of("args.json", "checkpoint-2", "images", "last", "logging.jsonl", "report.html", "runs"),
+                names());
 
         Process room = start("", "--max_steps", "4", "--resume_from_checkpoint", resume);
         assertEquals(0, finish(room), stderr());
-        assertEquals(List.of("args.json", "checkpoint-2", "checkpoint-4", "last", "logging.jsonl"), names());
+        assertTrue(names().containsAll(List.of("checkpoint-2", "checkpoint-4")), names().toString());
     }
 
     /** @param moment the name of a file whose appearance is the moment: a folder that is being saved, or a whole one */
     @ParameterizedTest
     @ValueSource(strings = {".checkpoint-3.part", "checkpoint-2"})
     void ctrlCEndsAtAWholeCheckpoint(String moment) throws Exception {
-        Process process = start("", "--max_steps", "1000000", "--save_steps", "1");
+        Process process = start("", "--max_steps", "5000", "--save_steps", "1", "--save_total_limit", "2");
         long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(120);
         while (!Files.exists(output.resolve(moment))) {
             assertTrue(process.isAlive(), stderr());
@@ -145,7 +147,7 @@ class InterruptionTest {
         assertEquals("", stderr());
         String out = Files.readString(folder.resolve("stdout.txt"));
         Matcher told = Pattern.compile(
-                        "stopped after step (\\d+) of 1000000; to go on: --resume_from_checkpoint (\\S+)\n$")
+                        "stopped after step (\\d+) of 5000; to go on: --resume_from_checkpoint (\\S+)\n$")
                 .matcher(out);
         assertTrue(told.find(), out);
         assertEquals(output.resolve("checkpoint-" + told.group(1)).toString(), told.group(2));

@@ -1,9 +1,9 @@
 package org.qlora4j.samples.bench;
 
 import java.util.Locale;
+import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.device.Scope;
-import org.qlora4j.nf4.device.cpu.CpuDevice;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
@@ -18,7 +18,7 @@ record Floor(double gflops, double gigabytes) {
     private static final int COPIED = 32 << 20;
 
     static Floor measure(int threads) {
-        try (Device device = new CpuDevice(threads);
+        try (Device device = Devices.open("cpu", threads);
                 Scope scope = device.newScope()) {
             Tensor a = filled(device, scope, SIDE, SIDE);
             Tensor b = filled(device, scope, SIDE, SIDE);

@@ -19,9 +19,9 @@ import org.openjdk.jmh.runner.Runner;
 import org.openjdk.jmh.runner.RunnerException;
 import org.openjdk.jmh.runner.options.OptionsBuilder;
 import org.openjdk.jmh.runner.options.TimeValue;
+import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.device.Scope;
-import org.qlora4j.nf4.device.cpu.CpuDevice;
 
 /** One {@link Kernel} under JMH, each in a JVM of its own. */
 @State(org.openjdk.jmh.annotations.Scope.Benchmark)
@@ -39,7 +39,7 @@ public class KernelBenchmark {
     @Setup(Level.Trial)
     @SuppressWarnings("MustBeClosedChecker") // closed in tearDown
     public void setUp() {
-        Device d = new CpuDevice(Integer.getInteger(THREADS, 1));
+        Device d = Devices.open("cpu", Integer.getInteger(THREADS, 1));
         Scope s = d.newScope();
         device = d;
         scope = s;

@@ -1,0 +1,28 @@
+import de.kherud.llama.InferenceParameters;
+import de.kherud.llama.LlamaModel;
+import de.kherud.llama.ModelParameters;
+import de.kherud.llama.Pair;
+import java.util.List;
+
+/** Asks a GGUF model a question, greedily, with its own chat template: LlamaCpp QUESTION MODEL [ADAPTER]. */
+class LlamaCpp {
+    public static void main(String[] args) {
+        ModelParameters parameters =
+                new ModelParameters().setModel(args[1]).setCtxSize(512).setThreads(1).disableLog();
+        if (args.length > 2) {
+            parameters.addLoraAdapter(args[2]);
+        }
+        try (LlamaModel model = new LlamaModel(parameters)) {
+            InferenceParameters question = new InferenceParameters("")
+                    .setMessages(null, List.of(new Pair<>("user", args[0])))
+                    .setUseChatTemplate(true);
+            String prompt = model.applyTemplate(question);
+            String answer = model.complete(new InferenceParameters(prompt)
+                    .setTemperature(0f)
+                    .setPenaltyPrompt("")
+                    .setRepeatPenalty(1f)
+                    .setNPredict(40));
+            System.out.println(answer.strip());
+        }
+    }
+}
