@@ -201,6 +201,7 @@ class BitsAndBytesTest {
         return bits;
     }
 
+    /** what would end the process is refused before the call. */
     @ParameterizedTest
     @CsvSource({
         "64, 64, 0, an address is 0",

@@ -76,6 +76,7 @@ class GeneratedBindingsTest {
         assertEquals(included, binding.functions());
     }
 
+    /** the committed bindings are those of the real libraries. */
     @ParameterizedTest
     @MethodSource("bindings")
     void everyFunctionIsExported(Binding binding) throws ReflectiveOperationException {

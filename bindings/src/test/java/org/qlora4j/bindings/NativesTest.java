@@ -40,6 +40,7 @@ class NativesTest {
         return new Place(folder, "this test", namedByUser);
     }
 
+    /** what is missing is said with every path tried. */
     @Test
     void unknownFileNamesEveryPathTried() throws IOException {
         Path second = Files.createDirectory(folder.resolve("second"));
@@ -55,6 +56,7 @@ class NativesTest {
         assertEquals("a library", e.library());
     }
 
+    /** the loader's own reason, which SymbolLookup hides. */
     @Test
     void missingDependencyIsNamed() throws IOException {
         // the real library, with the name of the OpenMP runtime changed to one that nobody has

@@ -141,6 +141,7 @@ class BadInputTest {
         refusedTraining("model_type 'mamba' is not supported; supported: ");
     }
 
+    /** found before training, with the names that exist. */
     @Test
     void aTargetThatMatchesNothing() throws IOException {
         refusedTraining(

@@ -26,7 +26,7 @@ import org.qlora4j.nf4.tensor.Parameter;
 
 /**
  * Every case of every family on one device against what transformers, peft and bitsandbytes computed; tolerances are
- * those of golden/README.md.
+ * those of golden/README.md. R-02: training is that of PyTorch, step by step.
  */
 @TestInstance(TestInstance.Lifecycle.PER_CLASS)
 abstract class GoldenModels {

@@ -6,7 +6,7 @@ public final class OutOfDeviceMemoryException extends RuntimeException {
 
     public OutOfDeviceMemoryException(String device, long bytesWanted, long bytesInUse) {
         super(
-                "%s: no room for %,d more bytes (%,d in use); lower max_length or per_device_train_batch_size, or set gradient_checkpointing true"
+                "%s: no room for %,d more bytes (%,d in use); lower max_length, packing_length or per_device_train_batch_size, or set gradient_checkpointing true"
                         .formatted(device, bytesWanted, bytesInUse));
     }
 }

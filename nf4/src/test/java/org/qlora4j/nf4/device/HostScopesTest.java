@@ -197,6 +197,7 @@ class HostScopesTest {
         scopes.close();
     }
 
+    /** the message names our options. */
     @Test
     void theLimitHoldsAndIdleMemoryMakesRoom() {
         try (HostScopes scopes = new HostScopes("small", DType.F32, 20 * MIB, false);
@@ -211,6 +212,11 @@ class HostScopesTest {
             assertTrue(
                     e.getMessage().startsWith("small: no room for 13,631,488 more bytes (8,388,608 in use)"),
                     e.getMessage());
+            for (String option : new String[] {
+                "max_length", "packing_length", "per_device_train_batch_size", "gradient_checkpointing"
+            }) {
+                assertTrue(e.getMessage().contains(option), e.getMessage());
+            }
             assertThrows(OutOfDeviceMemoryException.class, () -> keep.newTensor(DType.F64, 1 << 30, 1 << 30));
             keep.newTensor(DType.U8, 12, (int) MIB);
         }

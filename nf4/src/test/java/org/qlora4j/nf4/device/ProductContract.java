@@ -138,6 +138,7 @@ abstract class ProductContract extends DeviceContract {
         }
     }
 
+    /** all block sizes, on every device. */
     @ParameterizedTest
     @ValueSource(ints = {32, 64, 128, 256, 512, 1024, 2048, 4096})
     void weightMatmulWithEveryBlockSize(int blockSize) {
