@@ -68,6 +68,14 @@ class CliContractTest {
                 .toList();
     }
 
+    /** not only opened, but used. */
+    @Test
+    void doctorUsesTheLibraries() {
+        Cli.Output output = Cli.qlora("doctor");
+        assertEquals(0, output.exit(), output.err());
+        assertTrue(output.out().contains("values quantized and dequantized, bit for bit as expected"), output.out());
+    }
+
     @Test
     void loggingHasALineForEachStepWithMsSwiftsKeys() throws IOException {
         sft("run", "--split_dataset_ratio", "0.25", "--eval_steps", "2");
