@@ -54,7 +54,7 @@ echo
 question="What is your name?"
 for model in "merged-q8_0.gguf" "base-f32.gguf lora.gguf"; do
     set -- $model
-    answer=$("$java" --enable-native-access=ALL-UNNAMED -cp "$jar" "$here/LlamaCpp.java" "$question" "$work/$1" ${2:+"$work/$2"} 2> "$work/llama.log")
+    answer=$("$java" --enable-native-access=ALL-UNNAMED -cp "$jar" "$here/LlamaCpp.java" "$question" "$work/$1" ${2:+"$work/$2"} 2> "$work/llama.log" | tail -n 1)
     echo "llama.cpp (Java binding), $model: $question -> $answer"
 done
 echo "qlora4j, merged-q8_0.gguf: $question -> $("$q" infer --model "$work/merged-q8_0.gguf" --prompt "$question" --stream false --max_new_tokens 40 2>/dev/null | tail -n 1)"
