@@ -84,10 +84,6 @@ final class Export {
         Path output = output(model.toAbsolutePath(), quantized ? "-4bit" : "");
         try (ModelSource source = ModelSource.open(model)) {
             MergedWeights weights = MergedWeights.of(source);
-            if (Files.isDirectory(model) && !ChatText.isIn(model)) {
-                write(weights, source, null, output);
-                return;
-            }
             try (ChatText text = ChatText.load(model)) {
                 write(weights, source, text, output);
             }
@@ -110,10 +106,10 @@ final class Export {
         return output;
     }
 
-    private void write(MergedWeights weights, ModelSource source, @Nullable ChatText text, Path output) {
+    private void write(MergedWeights weights, ModelSource source, ChatText text, Path output) {
         DType dtype = dtype(source);
         if (gguf) {
-            if (text == null) {
+            if (!text.hasTokenizer()) {
                 throw new UserException(source.path() + " holds no tokenizer.json, which a GGUF file must have");
             }
             GgufType type = ggufType(dtype);
@@ -131,9 +127,7 @@ final class Export {
         } else {
             HuggingFaceExport.writeBnb4bit(weights, dtype, bnb(quantization), output);
         }
-        if (text != null) {
-            text.save(output);
-        }
+        text.save(output);
         done("model in " + describe(quantization, dtype), output);
     }
 

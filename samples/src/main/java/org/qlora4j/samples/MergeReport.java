@@ -7,6 +7,7 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
+import java.util.SplittableRandom;
 import java.util.stream.Stream;
 import org.qlora4j.lora.adapter.LogitDifference;
 import org.qlora4j.lora.adapter.LoraAdapter;
@@ -93,7 +94,15 @@ final class MergeReport {
         return (long) w.rows() * w.cols();
     }
 
+    /** Without a tokenizer, sequences of random tokens. */
     private static List<int[]> prompts(Arguments a, Session session) {
+        if (!session.text().hasTokenizer()) {
+            SplittableRandom random = new SplittableRandom(1);
+            int vocabulary = session.model().config().vocabSize();
+            return Stream.generate(() -> random.ints(32, 0, vocabulary).toArray())
+                    .limit(PROMPTS.size())
+                    .toList();
+        }
         List<String> texts = a.has("report_prompts") ? a.list("report_prompts") : PROMPTS;
         List<int[]> prompts = new ArrayList<>();
         for (String text : texts) {

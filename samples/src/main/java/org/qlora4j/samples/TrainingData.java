@@ -149,6 +149,9 @@ record TrainingData(List<Batch.Row> train, List<Batch.Row> validation, List<List
                     packs.size(),
                     train.size() / (double) packs.size());
         }
+        if (!text.hasTokenizer()) {
+            return;
+        }
         Batch.Row first = train.getFirst();
         System.out.println("[INPUT] " + text.tokenizer().decode(first.ids()).replace("\n", "\\n"));
         System.out.println("[LABELS] " + labels(first, text.tokenizer()).replace("\n", "\\n"));

@@ -68,6 +68,35 @@ class CliContractTest {
                 .toList();
     }
 
+    /** Rows of tokens need no tokenizer: training, evaluation and merging work without tokenizer.json. */
+    @Test
+    void rowsOfTokensNeedNoTokenizer() throws IOException {
+        Files.delete(model.resolve("tokenizer.json"));
+        Files.writeString(
+                rows,
+                "{\"input_ids\": [5, 6, 7, 8], \"labels\": [-100, 6, 7, 8]}\n"
+                        + "{\"input_ids\": [9, 8, 7], \"labels\": [-100, -100, 7]}\n");
+        sft("tokens");
+        String checkpoint = folder.resolve("tokens/checkpoint-2").toString();
+        Path result = folder.resolve("losses.jsonl");
+        Cli.Output eval = Cli.qlora(
+                "eval", "--adapters", checkpoint, "--val_dataset", rows.toString(), "--result_path", result.toString());
+        assertEquals(0, eval.exit(), eval.err());
+        assertEquals(
+                List.of(3, 1),
+                lines(result).stream()
+                        .map(line -> line.path("label_tokens").intValue())
+                        .toList());
+        Path merged = folder.resolve("merged");
+        Cli.Output export = Cli.qlora(
+                "export", "--adapters", checkpoint, "--merge_lora", "true", "--output_dir", merged.toString());
+        assertEquals(0, export.exit(), export.err());
+        assertTrue(export.out().contains("merge report"), export.out());
+        Cli.Output infer = Cli.qlora("infer", "--model", merged.toString(), "--prompt", "a");
+        assertEquals(2, infer.exit());
+        assertTrue(infer.err().contains("a tokenizer.json is needed"), infer.err());
+    }
+
     /** not only opened, but used. */
     @Test
     void doctorUsesTheLibraries() {

@@ -26,18 +26,23 @@ import org.qlora4j.nf4.file.ModelFormatException;
  * beside every adapter.
  */
 public final class ChatText implements AutoCloseable {
-    private final Tokenizer tokenizer;
+    private final Path model;
+    /** Null if the model has none: it can be trained and evaluated on rows of tokens. */
+    private final @Nullable Tokenizer tokenizer;
+
     private final @Nullable String template;
     private final ObjectNode tokenizerConfig;
     private final ObjectNode generationConfig;
     private final Set<Integer> stopIds;
 
     private ChatText(
-            Tokenizer tokenizer,
+            Path model,
+            @Nullable Tokenizer tokenizer,
             @Nullable String template,
             ObjectNode tokenizerConfig,
             ObjectNode generationConfig,
             Set<Integer> stopIds) {
+        this.model = model;
         this.tokenizer = tokenizer;
         this.template = template;
         this.tokenizerConfig = tokenizerConfig;
@@ -46,9 +51,10 @@ public final class ChatText implements AutoCloseable {
     }
 
     /**
-     * Of a GGUF file, or of a Hugging Face or adapter folder.
+     * Of a GGUF file, or of a Hugging Face or adapter folder. A folder may be without tokenizer.json; what needs a
+     * tokenizer fails then, and rows of tokens do not.
      *
-     * @throws ModelFormatException if its tokenizer is missing, damaged or not supported
+     * @throws ModelFormatException if its tokenizer is damaged or not supported
      */
     public static ChatText load(Path model) {
         return Files.isDirectory(model) ? ofFolder(model) : ofGguf(model);
@@ -65,7 +71,7 @@ public final class ChatText implements AutoCloseable {
             ObjectNode config = converted.tokenizerConfig();
             String template = textOrNull(config.path("chat_template"));
             return new ChatText(
-                    Tokenizer.fromJson(converted.tokenizerJson()), template, config, generation, special.stop());
+                    file, Tokenizer.fromJson(converted.tokenizerJson()), template, config, generation, special.stop());
         } catch (IllegalArgumentException e) {
             throw new ModelFormatException(file, "its tokenizer: " + e.getMessage(), e);
         }
@@ -77,6 +83,9 @@ public final class ChatText implements AutoCloseable {
         ObjectNode special = object(folder.resolve("special_tokens_map.json"));
         ObjectNode model = object(folder.resolve("config.json"));
         String template = template(folder, config);
+        if (!isIn(folder)) {
+            return new ChatText(folder, null, template, config, generation, ids(generation, "eos_token_id"));
+        }
         Tokenizer tokenizer = Tokenizer.load(folder);
         try {
             for (String name : List.of("bos_token", "eos_token")) {
@@ -87,7 +96,7 @@ public final class ChatText implements AutoCloseable {
                 stop.addAll(ids(model, "eos_token_id"));
             }
             tokenizer.id(token(config.path("eos_token"))).ifPresent(stop::add);
-            return new ChatText(tokenizer, template, config, generation, stop);
+            return new ChatText(folder, tokenizer, template, config, generation, stop);
         } catch (RuntimeException | Error e) {
             tokenizer.close();
             throw e;
@@ -150,13 +159,23 @@ public final class ChatText implements AutoCloseable {
         return node.isObject() ? node.path("content").asText("") : node.asText("");
     }
 
+    /** The tokenizer. @throws ModelFormatException if the model's folder has none */
     public Tokenizer tokenizer() {
-        return tokenizer;
+        return tokenizer == null ? Tokenizer.load(model) : tokenizer;
+    }
+
+    /** Whether there is a tokenizer. */
+    public boolean hasTokenizer() {
+        return tokenizer != null;
     }
 
     /** The token that ends a text, if the model names one. */
     public OptionalInt eosId() {
-        return tokenizer.id(token(tokenizerConfig.path("eos_token")));
+        return id("eos_token");
+    }
+
+    private OptionalInt id(String name) {
+        return tokenizer == null ? OptionalInt.empty() : tokenizer.id(token(tokenizerConfig.path(name)));
     }
 
     /** Ids that end an answer. */
@@ -192,7 +211,7 @@ public final class ChatText implements AutoCloseable {
      * learned is decided by position, never by token id: the end of a turn may be the padding token.
      */
     public Batch.Row row(String rendered, List<Span> learned) {
-        Encoding encoding = tokenizer.encodeWithOffsets(rendered);
+        Encoding encoding = tokenizer().encodeWithOffsets(rendered);
         int[] labels = new int[encoding.size()];
         Arrays.fill(labels, Batch.IGNORED);
         for (Span span : learned) {
@@ -220,7 +239,7 @@ public final class ChatText implements AutoCloseable {
                 specialId("pad_token"),
                 specialId("unk_token"),
                 stopIds);
-        Map<String, Object> metadata = GgufTokenizerWriter.metadata(tokenizer, special, vocabSize);
+        Map<String, Object> metadata = GgufTokenizerWriter.metadata(tokenizer(), special, vocabSize);
         if (template != null) {
             metadata.put("tokenizer.chat_template", template);
         }
@@ -228,13 +247,19 @@ public final class ChatText implements AutoCloseable {
     }
 
     private OptionalInt specialId(String name) {
-        OptionalInt id = tokenizer.id(token(tokenizerConfig.path(name)));
+        OptionalInt id = id(name);
         JsonNode written = generationConfig.path(name + "_id");
         return id.isEmpty() && written.isInt() ? OptionalInt.of(written.intValue()) : id;
     }
 
-    /** Writes tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json. */
+    /**
+     * Writes tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json; nothing if there is
+     * no tokenizer.
+     */
     public void save(Path folder) {
+        if (tokenizer == null) {
+            return;
+        }
         AtomicFile.writeString(folder.resolve("tokenizer.json"), tokenizer.json());
         ObjectNode config = tokenizerConfig.deepCopy();
         config.remove("chat_template");
@@ -247,7 +272,7 @@ public final class ChatText implements AutoCloseable {
 
     /** Everything that decides about the tokens of a text or conversation. */
     public String settings() {
-        return tokenizer.json() + "\n" + tokenizerConfig + "\n" + template;
+        return (tokenizer == null ? "" : tokenizer.json()) + "\n" + tokenizerConfig + "\n" + template;
     }
 
     /** Whether a folder holds a tokenizer of its own. */
@@ -257,6 +282,8 @@ public final class ChatText implements AutoCloseable {
 
     @Override
     public void close() {
-        tokenizer.close();
+        if (tokenizer != null) {
+            tokenizer.close();
+        }
     }
 }
