@@ -26,7 +26,80 @@ CASES = {
                     tie_word_embeddings=False, bos_token_id=1, eos_token_id=2),
         lora=dict(r=2, lora_alpha=4, target_modules="all-linear"),
         lengths=[30, 41, 17], seed=11, quants=["nf4", "nf4_dq", "fp4_dq"]),
+    "qwen3_moe": dict(
+        features=["8 experts, 2 of them for a token", "norm_topk_prob", "mlp_only_layers [1]", "all-linear with the routers",
+                  "q_norm/k_norm per head", "tied"],
+        config=dict(model_type="qwen3_moe", vocab_size=72, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+                    num_attention_heads=3, num_key_value_heads=1, head_dim=10, max_position_embeddings=256, num_experts=8,
+                    num_experts_per_tok=2, moe_intermediate_size=12, norm_topk_prob=True, mlp_only_layers=[1],
+                    rms_norm_eps=1e-6, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2),
+        lora=dict(r=2, lora_alpha=4, target_modules="all-linear"),
+        lengths=[30, 25, 17], seed=12, quants=[],
+        config_v4=dict(rope_theta=10000.0, rope_scaling=None, num_experts=8)),
+    "gemma3_text_tiny": dict(
+        features=["local/global layers (sliding_window_pattern 3)", "two rope thetas, linear factor 8 on the global one",
+                  "q_norm/k_norm with 1+w", "query_pre_attn_scalar 20", "sliding window 11"],
+        config=dict(model_type="gemma3_text", vocab_size=112, hidden_size=36, intermediate_size=52, num_hidden_layers=4,
+                    num_attention_heads=3, num_key_value_heads=1, head_dim=16, max_position_embeddings=256,
+                    query_pre_attn_scalar=20, sliding_window=11, bos_token_id=2, eos_token_id=1, pad_token_id=0,
+                    layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+                    rope_parameters=dict(
+                        full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
+                        sliding_attention=dict(rope_type="default", rope_theta=1e4))),
+        lora=dict(r=3, lora_alpha=6, target_modules=["q_proj", "v_proj", "gate_proj", "down_proj"]),
+        lengths=[40, 34, 27], seed=13, quants=[],
+        config_v4=dict(rope_theta=1e6, rope_local_base_freq=1e4, rope_scaling=dict(rope_type="linear", factor=8.0),
+                       sliding_window_pattern=3)),
 }
+
+
+class Mixture(torch.nn.Module):
+    """A mixture of experts as files hold it: linear layers `gate` and `experts.N.…`. Transformers 5 has fused them into
+    parameters, where peft has no linear layer to put LoRA on; peft's names are those of transformers 4, as in files."""
+
+    def __init__(self, fused, config):
+        super().__init__()
+        linear = lambda w: torch.nn.utils.skip_init(torch.nn.Linear, w.shape[1], w.shape[0], bias=False)
+        self.top_k, self.normalize, self.act = config.num_experts_per_tok, config.norm_topk_prob, fused.experts.act_fn
+        weights = dict(gate_proj=lambda e: fused.experts.gate_up_proj[e].chunk(2)[0],
+                       up_proj=lambda e: fused.experts.gate_up_proj[e].chunk(2)[1],
+                       down_proj=lambda e: fused.experts.down_proj[e])
+        self.gate = linear(fused.gate.weight)
+        self.experts = torch.nn.ModuleList(
+            torch.nn.ModuleDict({n: linear(w(e)) for n, w in weights.items()}) for e in range(config.num_experts))
+        with torch.no_grad():
+            self.gate.weight.copy_(fused.gate.weight)
+            for e, expert in enumerate(self.experts):
+                for n, w in weights.items():
+                    expert[n].weight.copy_(w(e))
+
+    def forward(self, x):
+        h = x.reshape(-1, x.shape[-1])
+        weights, chosen = self.gate(h).softmax(-1).topk(self.top_k)
+        if self.normalize:
+            weights = weights / weights.sum(-1, keepdim=True)
+        out = torch.zeros_like(h)
+        for e, expert in enumerate(self.experts):
+            tokens, rank = torch.where(chosen == e)
+            product = self.act(expert["gate_proj"](h[tokens])) * expert["up_proj"](h[tokens])
+            out = out.index_add(0, tokens, expert["down_proj"](product) * weights[tokens, rank, None])
+        return out.reshape(x.shape)
+
+
+def unfused(model):
+    """The same model with linear layers, and with a model_type that peft does not convert."""
+    if model.config.model_type != "qwen3_moe":
+        return model
+    ids = torch.arange(3, 23)[None]
+    with torch.no_grad():
+        before = model(ids).logits
+        for layer in model.model.layers:
+            if hasattr(layer.mlp, "experts"):
+                layer.mlp = Mixture(layer.mlp, model.config)
+        difference = float((model(ids).logits - before).abs().max())
+    assert difference < 1e-5, difference
+    model.config.model_type = "unfused"
+    return model
 
 
 def rows(case, vocab, generator):
@@ -124,14 +197,21 @@ def make(name):
     randomize(model.parameters(), generator, 0.12)
     model.tie_weights()
     model.save_pretrained(folder / "base")
+    if "config_v4" in case:
+        five = json.loads((folder / "base" / "config.json").read_text())
+        left = {"dtype", "rope_parameters", "layer_types", "_sliding_window_pattern", "num_local_experts"}
+        four = {k: v for k, v in five.items() if k not in left} | case["config_v4"]
+        four |= dict(torch_dtype=five["dtype"], transformers_version="4.51.3")
+        (folder / "config_v4.json").write_text(json.dumps(four, indent=2, sort_keys=True))
     batch = rows(case, config.vocab_size, generator)
     (folder / "batch.jsonl").write_text("".join(json.dumps(dict(input_ids=i, labels=l)) + "\n" for i, l in batch))
-    peft = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **case["lora"]))
+    peft = get_peft_model(unfused(model), LoraConfig(task_type="CAUSAL_LM", **case["lora"]))
     randomize(trained(peft).values(), generator, 0.1)
     save_adapter(peft, folder / "adapter_init", name)
 
     def load(path=folder / "base", **more):
-        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager", **more)
+        return unfused(
+            AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager", **more).eval())
 
     evaluate(name, case, folder, load, batch)
     for quant in case["quants"]:

@@ -8,15 +8,15 @@ import org.qlora4j.nf4.tensor.Tensor;
 /** One decoder layer: attention, then feed-forward, each added to the residual stream. */
 final class Layer {
     final AttentionBlock attention;
-    final MlpBlock mlp;
+    final FeedForward mlp;
 
-    Layer(AttentionBlock attention, MlpBlock mlp) {
+    Layer(AttentionBlock attention, FeedForward mlp) {
         this.attention = attention;
         this.mlp = mlp;
     }
 
     /** What backward needs. */
-    record Saved(AttentionBlock.Saved attention, MlpBlock.Saved mlp) {}
+    record Saved(AttentionBlock.Saved attention, FeedForward.Saved mlp) {}
 
     /**
      * Forward.
@@ -51,8 +51,7 @@ final class Layer {
     List<Linear> linears() {
         List<Linear> linears = new ArrayList<>(attention.qkv.linears());
         linears.add(attention.output.linear);
-        linears.addAll(mlp.gateUp.linears());
-        linears.add(mlp.output.linear);
+        linears.addAll(mlp.linears());
         return linears;
     }
 }

@@ -1,5 +1,6 @@
 package org.qlora4j.lora.model;
 
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -27,7 +28,9 @@ final class LayerBuilder {
 
     Layer layer(int i) {
         String prefix = "model.layers." + i + ".";
-        return new Layer(attention(prefix, config.layers().get(i)), mlp(prefix));
+        LayerConfig layer = config.layers().get(i);
+        ExpertsConfig experts = layer.experts();
+        return new Layer(attention(prefix, layer), experts == null ? mlp(prefix) : experts(prefix, experts));
     }
 
     private AttentionBlock attention(String prefix, LayerConfig layer) {
@@ -65,6 +68,20 @@ final class LayerBuilder {
                         width,
                         width),
                 new ResidualOutput(linear(p + "down_proj"), layerNorm(prefix, norms.mlpOutput)));
+    }
+
+    private ExpertsBlock experts(String prefix, ExpertsConfig sizes) {
+        String p = prefix + "mlp.";
+        int width = sizes.moeIntermediateSize();
+        List<Expert> experts = new ArrayList<>(sizes.numExperts());
+        for (int e = 0; e < sizes.numExperts(); e++) {
+            String expert = p + "experts." + e + ".";
+            experts.add(new Expert(
+                    config.activation(),
+                    new Projection(List.of(linear(expert + "gate_proj"), linear(expert + "up_proj")), width, width),
+                    linear(expert + "down_proj")));
+        }
+        return new ExpertsBlock(sizes, device, layerNorm(prefix, config.norms().mlpInput), linear(p + "gate"), experts);
     }
 
     private @Nullable Rotary rotary(@Nullable RopeScaling rope) {

@@ -1,11 +1,12 @@
 package org.qlora4j.lora.model;
 
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import org.qlora4j.nf4.file.ModelFormatException;
 
 /**
- * Reads which layers have a sliding window and which rotary frequencies each has. Transformers 5 writes
+ * Reads which layers have a sliding window or experts and which rotary frequencies each has. Transformers 5 writes
  * {@code layer_types}; where a file has none, each family has its own rule.
  */
 final class LayersJson {
@@ -39,11 +40,14 @@ final class LayersJson {
         RopeScaling sliding = twoRopes ? RopeJson.readLocal(config, rotaryDim) : full;
         List<String> types = layerTypes();
         List<Boolean> withRope = layersWithRope();
+        List<Boolean> sparse = sparseLayers();
+        ExpertsConfig experts = sparse.contains(true) ? experts() : null;
         List<LayerConfig> layers = new ArrayList<>(count);
         for (int i = 0; i < count; i++) {
             boolean slides = types.get(i).equals(SLIDING);
             RopeScaling rope = slides ? sliding : full;
-            layers.add(new LayerConfig(slides ? window() : 0, withRope.get(i) ? rope : null));
+            layers.add(new LayerConfig(
+                    slides ? window() : 0, withRope.get(i) ? rope : null, sparse.get(i) ? experts : null));
         }
         return layers;
     }
@@ -51,7 +55,7 @@ final class LayersJson {
     private List<String> layerTypes() {
         return switch (family) {
             case LLAMA, OLMO2 -> rule(i -> false);
-            case MISTRAL, PHI3 -> rule(i -> hasWindow());
+            case MISTRAL, PHI3, QWEN3_MOE -> rule(i -> hasWindow());
             case QWEN2, QWEN3 -> {
                 int first = config.integer("max_window_layers", 28);
                 yield named(i -> hasWindow() && i >= first);
@@ -103,7 +107,7 @@ final class LayersJson {
 
     private boolean hasWindow() {
         return switch (family) {
-            case QWEN2, QWEN3 -> config.bool("use_sliding_window", false) && slidingWindow() > 0;
+            case QWEN2, QWEN3, QWEN3_MOE -> config.bool("use_sliding_window", false) && slidingWindow() > 0;
             case LLAMA, MISTRAL, GEMMA2, GEMMA3_TEXT, PHI3, SMOLLM3, OLMO2 -> slidingWindow() > 0;
         };
     }
@@ -120,7 +124,7 @@ final class LayersJson {
     private int slidingWindow() {
         if (!config.names("sliding_window")) {
             return switch (family) {
-                case MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3_TEXT -> 4096;
+                case MISTRAL, QWEN2, QWEN3, QWEN3_MOE, GEMMA2, GEMMA3_TEXT -> 4096;
                 case LLAMA, PHI3, SMOLLM3, OLMO2 -> 0;
             };
         }
@@ -133,6 +137,33 @@ final class LayersJson {
             throw new ModelFormatException(config.file(), "'" + key + "' must be at least 1, found " + value);
         }
         return value;
+    }
+
+    /** Which layers are mixtures of experts: every decoder_sparse_step-th one that mlp_only_layers does not name. */
+    private List<Boolean> sparseLayers() {
+        List<Boolean> sparse = new ArrayList<>(Collections.nCopies(count, false));
+        if (family != ModelFamily.QWEN3_MOE || numExperts() == 0) {
+            return sparse;
+        }
+        int step = positive("decoder_sparse_step", 1);
+        List<Integer> dense = config.has("mlp_only_layers") ? config.integers("mlp_only_layers") : List.of();
+        for (int i = 0; i < count; i++) {
+            sparse.set(i, (i + 1) % step == 0 && !dense.contains(i));
+        }
+        return sparse;
+    }
+
+    /** Transformers 5 writes num_local_experts, transformers 4 num_experts. */
+    private int numExperts() {
+        return config.integer("num_local_experts", config.integer("num_experts", 128));
+    }
+
+    private ExpertsConfig experts() {
+        return new ExpertsConfig(
+                numExperts(),
+                config.integer("num_experts_per_tok", 8),
+                config.integer("moe_intermediate_size", 768),
+                config.bool("norm_topk_prob", false));
     }
 
     /** SmolLM3: no_rope_layers has 1 where there is a rotary embedding. */

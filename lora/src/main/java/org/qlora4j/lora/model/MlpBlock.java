@@ -1,5 +1,7 @@
 package org.qlora4j.lora.model;
 
+import java.util.ArrayList;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.tensor.Tensor;
 
@@ -7,11 +9,11 @@ import org.qlora4j.nf4.tensor.Tensor;
  * The feed-forward half of a layer: {@code y = x + norm(down_proj(act(gate) ⊙ up))} with {@code gate, up} the
  * projections of {@code norm(x)}. Which of the norms exist is the family's choice.
  */
-final class MlpBlock {
+final class MlpBlock implements FeedForward {
     private final Activation activation;
     private final Norm inputNorm;
-    final Projection gateUp;
-    final ResidualOutput output;
+    private final Projection gateUp;
+    private final ResidualOutput output;
 
     MlpBlock(Activation activation, Norm inputNorm, Projection gateUp, ResidualOutput output) {
         this.activation = activation;
@@ -21,15 +23,11 @@ final class MlpBlock {
     }
 
     /** What backward needs; {@code product} is down_proj's input. */
-    record Saved(Norm.Saved input, Projection.Saved gateUp, Tensor product, ResidualOutput.Saved output) {}
+    record Saved(Norm.Saved input, Projection.Saved gateUp, Tensor product, ResidualOutput.Saved output)
+            implements FeedForward.Saved {}
 
-    /**
-     * Forward.
-     *
-     * @param y result [N, C], not x; null if only the saved values are wanted
-     * @param x [N, C]
-     */
-    Saved forward(@Nullable Tensor y, Tensor x, Step step) {
+    @Override
+    public Saved forward(@Nullable Tensor y, Tensor x, Step step) {
         Norm.Saved input = inputNorm.forward(x, step);
         Projection.Saved projected = gateUp.forward(input.y(), step);
         Tensor product = step.newTensor(x.rows(), output.linear.in());
@@ -37,13 +35,10 @@ final class MlpBlock {
         return new Saved(input, projected, product, output.forward(y, x, product, step));
     }
 
-    /**
-     * Backward; overwrites the saved gate and up values with their gradients.
-     *
-     * @param d [N, C]: gradient of y on entry, gradient of x on return
-     * @param needInput false if nothing below this block is trained: then d is left undefined
-     */
-    void backward(Tensor d, boolean needInput, Saved s, Step step) {
+    /** The saved gate and up values become their gradients. */
+    @Override
+    public void backward(Tensor d, boolean needInput, FeedForward.Saved saved, Step step) {
+        Saved s = (Saved) saved;
         Tensor dProduct = step.newTensor(d.rows(), output.linear.in());
         output.backward(dProduct, d, s.product, s.output, step);
         Tensor gate = s.gateUp.product(0);
@@ -57,8 +52,15 @@ final class MlpBlock {
         }
     }
 
-    /** True if a layer of this block is trained. */
-    boolean isTrained() {
+    @Override
+    public boolean isTrained() {
         return gateUp.isTrained() || output.isTrained();
+    }
+
+    @Override
+    public List<Linear> linears() {
+        List<Linear> linears = new ArrayList<>(gateUp.linears());
+        linears.add(output.linear);
+        return linears;
     }
 }

@@ -60,8 +60,9 @@ public record ModelConfig(
         DType dtype) {
 
     // Above these a config is damaged, not large: they keep sizes inside int and memory inside reason.
-    private static final int MAX_WIDTH = 1 << 20;
+    static final int MAX_WIDTH = 1 << 20;
     static final int MAX_LAYERS = 4096;
+    private static final int MAX_EXPERTS_OF_ALL_LAYERS = 1 << 18;
 
     public ModelConfig {
         layers = List.copyOf(layers);
@@ -69,6 +70,10 @@ public record ModelConfig(
         check("hidden_size", hiddenSize, 1, MAX_WIDTH);
         check("intermediate_size", intermediateSize, 1, MAX_WIDTH);
         check("num_hidden_layers", layers.size(), 1, MAX_LAYERS);
+        int experts = layers.stream()
+                .mapToInt(layer -> layer.experts() == null ? 0 : layer.experts().numExperts())
+                .sum();
+        check("the number of experts in all layers", experts, 0, MAX_EXPERTS_OF_ALL_LAYERS);
         check("num_attention_heads", numHeads, 1, MAX_WIDTH);
         check("num_key_value_heads", numKvHeads, 1, numHeads);
         check("head_dim", headDim, 2, MAX_WIDTH / numHeads);
@@ -88,7 +93,7 @@ public record ModelConfig(
         }
     }
 
-    private static void check(String key, int value, int low, int high) {
+    static void check(String key, int value, int low, int high) {
         if (value < low || value > high) {
             throw new IllegalArgumentException(key + " must be in " + low + " … " + high + ", got " + value);
         }

@@ -16,6 +16,7 @@ public enum ModelFamily {
     MISTRAL("mistral", NormPlacement.PRE, QkNorm.NONE),
     QWEN2("qwen2", NormPlacement.PRE, QkNorm.NONE),
     QWEN3("qwen3", NormPlacement.PRE, QkNorm.PER_HEAD),
+    QWEN3_MOE("qwen3_moe", NormPlacement.PRE, QkNorm.PER_HEAD),
     GEMMA2("gemma2", NormPlacement.SANDWICH, QkNorm.NONE),
     GEMMA3_TEXT("gemma3_text", NormPlacement.SANDWICH, QkNorm.PER_HEAD),
     PHI3("phi3", NormPlacement.PRE, QkNorm.NONE),
@@ -120,6 +121,11 @@ public enum ModelFamily {
         if (this == MISTRAL || this == PHI3) {
             refuseUnless(config, "attention_bias", String.valueOf(config.bool("attention_bias", false)), "false");
         }
+        if (this == QWEN3_MOE) {
+            // it would add the auxiliary loss to the training loss
+            String routerLogits = "output_router_logits";
+            refuseUnless(config, routerLogits, String.valueOf(config.bool(routerLogits, false)), "false");
+        }
         String bidirectional = "use_bidirectional_attention";
         refuseUnless(config, bidirectional, String.valueOf(config.bool(bidirectional, false)), "false");
     }
@@ -136,7 +142,7 @@ public enum ModelFamily {
         return switch (this) {
             case QWEN3 -> 128;
             case GEMMA2, GEMMA3_TEXT -> 256;
-            case LLAMA, MISTRAL, QWEN2, PHI3, SMOLLM3, OLMO2 -> hiddenSize / heads;
+            case LLAMA, MISTRAL, QWEN2, QWEN3_MOE, PHI3, SMOLLM3, OLMO2 -> hiddenSize / heads;
         };
     }
 

@@ -68,8 +68,15 @@ public final class ModelLoader {
         public static final Int8 NOTHING = new Int8(false, false);
     }
 
+    /** What quantization a linear layer can have: in 4 or 8 bits, none, or 8 bits with the embedding. */
+    private enum Kind {
+        QUANTIZED,
+        ROUTER,
+        OUTPUT
+    }
+
     /** A linear layer to be loaded. */
-    private record Spec(String name, int out, int in, boolean bias, boolean quantize) {}
+    private record Spec(String name, int out, int in, boolean bias, Kind kind) {}
 
     /**
      * Loads all weights.
@@ -133,31 +140,43 @@ public final class ModelLoader {
     private static List<Spec> specs(ModelConfig c) {
         List<Spec> specs = new ArrayList<>();
         int hidden = c.hiddenSize();
-        int mlpWidth = c.intermediateSize();
         for (int i = 0; i < c.numLayers(); i++) {
             String attention = "model.layers." + i + ".self_attn.";
             String mlp = "model.layers." + i + ".mlp.";
             if (c.fusedProjections()) {
                 int width = Math.addExact(c.queryWidth(), Math.multiplyExact(2, c.keyWidth()));
-                specs.add(new Spec(attention + "qkv_proj", width, hidden, c.qkvBias(), true));
+                specs.add(new Spec(attention + "qkv_proj", width, hidden, c.qkvBias(), Kind.QUANTIZED));
             } else {
-                specs.add(new Spec(attention + "q_proj", c.queryWidth(), hidden, c.qkvBias(), true));
-                specs.add(new Spec(attention + "k_proj", c.keyWidth(), hidden, c.qkvBias(), true));
-                specs.add(new Spec(attention + "v_proj", c.keyWidth(), hidden, c.qkvBias(), true));
+                specs.add(new Spec(attention + "q_proj", c.queryWidth(), hidden, c.qkvBias(), Kind.QUANTIZED));
+                specs.add(new Spec(attention + "k_proj", c.keyWidth(), hidden, c.qkvBias(), Kind.QUANTIZED));
+                specs.add(new Spec(attention + "v_proj", c.keyWidth(), hidden, c.qkvBias(), Kind.QUANTIZED));
             }
-            specs.add(new Spec(attention + "o_proj", hidden, c.queryWidth(), c.outputBias(), true));
-            if (c.fusedProjections()) {
-                specs.add(new Spec(mlp + "gate_up_proj", 2 * mlpWidth, hidden, c.mlpBias(), true));
+            specs.add(new Spec(attention + "o_proj", hidden, c.queryWidth(), c.outputBias(), Kind.QUANTIZED));
+            ExpertsConfig experts = c.layers().get(i).experts();
+            if (experts != null) {
+                specs.add(new Spec(mlp + "gate", experts.numExperts(), hidden, false, Kind.ROUTER));
+                for (int e = 0; e < experts.numExperts(); e++) {
+                    addMlp(specs, c, mlp + "experts." + e + ".", experts.moeIntermediateSize());
+                }
             } else {
-                specs.add(new Spec(mlp + "gate_proj", mlpWidth, hidden, c.mlpBias(), true));
-                specs.add(new Spec(mlp + "up_proj", mlpWidth, hidden, c.mlpBias(), true));
+                addMlp(specs, c, mlp, c.intermediateSize());
             }
-            specs.add(new Spec(mlp + "down_proj", hidden, mlpWidth, c.mlpBias(), true));
         }
         if (!c.tieWordEmbeddings()) {
-            specs.add(new Spec("lm_head", c.vocabSize(), hidden, false, false));
+            specs.add(new Spec("lm_head", c.vocabSize(), hidden, false, Kind.OUTPUT));
         }
         return specs;
+    }
+
+    private static void addMlp(List<Spec> specs, ModelConfig c, String prefix, int width) {
+        int hidden = c.hiddenSize();
+        if (c.fusedProjections()) {
+            specs.add(new Spec(prefix + "gate_up_proj", 2 * width, hidden, c.mlpBias(), Kind.QUANTIZED));
+        } else {
+            specs.add(new Spec(prefix + "gate_proj", width, hidden, c.mlpBias(), Kind.QUANTIZED));
+            specs.add(new Spec(prefix + "up_proj", width, hidden, c.mlpBias(), Kind.QUANTIZED));
+        }
+        specs.add(new Spec(prefix + "down_proj", hidden, width, c.mlpBias(), Kind.QUANTIZED));
     }
 
     private static Map<String, Linear> linears(
@@ -192,12 +211,16 @@ public final class ModelLoader {
     }
 
     private static WeightReader.Prepared read(WeightReader loader, Spec s, Options options) {
-        boolean eight = s.quantize ? options.int8().linears() : options.int8().embeddings();
+        boolean eight = switch (s.kind) {
+            case QUANTIZED -> options.int8().linears();
+            case ROUTER -> false;
+            case OUTPUT -> options.int8().embeddings();
+        };
         if (eight) {
             return loader.readInt8(s.name + ".weight", s.out, s.in);
         }
         Quantization q = options.quantization();
-        boolean quantize = q != null && s.quantize && q.quantizes(s.name);
+        boolean quantize = q != null && s.kind == Kind.QUANTIZED && q.quantizes(s.name);
         return loader.read(s.name + ".weight", s.out, s.in, quantize ? q : null);
     }
 

@@ -97,6 +97,19 @@ class MergedModelTest {
     }
 
     @Test
+    void expertsAndRoutersMerge() {
+        try (ModelSource source = source("qwen3_moe");
+                Transformer model = load(source, null);
+                LoraAdapter adapter = attach(model, LoraConfig.allLinear(2, 4))) {
+            assertTrue(adapter.byName().keySet().stream().anyMatch(name -> name.endsWith("mlp.gate.lora_A.weight")));
+            assertTrue(adapter.byName().keySet().stream()
+                    .anyMatch(name -> name.endsWith("mlp.experts.7.down_proj.lora_B.weight")));
+            LogitDifference d = difference(adapter, source, "mixture");
+            assertTrue(d.largest() < 1e-3 && d.kl() < 1e-7, d.toString());
+        }
+    }
+
+    @Test
     void aTiedHeadThatWasTrainedBecomesItsOwn() {
         try (ModelSource source = source("llama_tied");
                 Transformer model = load(source, null);

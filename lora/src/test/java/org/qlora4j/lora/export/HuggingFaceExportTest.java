@@ -31,7 +31,7 @@ import org.qlora4j.nf4.weight.QuantType;
 
 class HuggingFaceExportTest {
     private static final ObjectMapper JSON = new ObjectMapper();
-    private static final int[] IDS = {1, 17, 95, 3, 69, 42, 42, 7};
+    private static final int[] IDS = {1, 17, 71, 3, 69, 42, 42, 7};
 
     @TempDir
     Path folder;
@@ -109,6 +109,19 @@ class HuggingFaceExportTest {
         assertArrayEquals(expected, logits(folder, DType.BF16, null));
         // skipped layers stay as they are even when loading asks for quantization
         assertArrayEquals(expected, logits(folder, DType.BF16, Quantization.NF4_DOUBLE));
+    }
+
+    /** Experts are quantized, a router stays in floating point: on disk as in memory. */
+    @Test
+    void theExpertsOfAMixtureLoadToTheSameBits() {
+        Path base = ExportFiles.golden("models/qwen3_moe/base");
+        export(base, DType.BF16, bnb(Quantization.NF4_DOUBLE, DType.U8), folder);
+        try (Safetensors file = Safetensors.open(folder)) {
+            assertEquals(DType.U8, dtype(file, "model.layers.2.mlp.experts.7.down_proj.weight"));
+            assertEquals(DType.BF16, dtype(file, "model.layers.2.mlp.gate.weight"));
+        }
+        float[] expected = logits(base, DType.BF16, Quantization.NF4_DOUBLE);
+        assertArrayEquals(expected, logits(folder, DType.BF16, null));
     }
 
     private static DType dtype(Safetensors file, String name) {

@@ -17,6 +17,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.qlora4j.nf4.file.ModelFormatException;
 
 /** What a config.json may say, in both spellings, and what is refused. */
 class ModelFamilyTest {
@@ -90,6 +91,7 @@ class ModelFamilyTest {
                     llama  | "attention_dropout": 0.1                          | attention_dropout 0.1
                     llama  | "partial_rotary_factor": 0.5                      | partial_rotary_factor 0.5
                     llama  | "rope_scaling": {"type": "dynamic", "factor": 2}  | rope_type 'dynamic'
+                    qwen3_moe | "output_router_logits": true                   | output_router_logits true
                     qwen3  | "rope_parameters": {"full_attention": {}}         | rope parameters for each layer type
                     """)
     void whatIsNotImplementedIsRefusedByName(String family, String changes, String message) throws IOException {
@@ -127,6 +129,45 @@ class ModelFamilyTest {
                         use
                                 + ", \"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\","
                                 + " \"full_attention\"]"));
+    }
+
+    private static List<Boolean> mixtures(String changes) throws IOException {
+        return ModelFamily.read(FILE, config("qwen3_moe", changes)).layers().stream()
+                .map(layer -> layer.experts() != null)
+                .toList();
+    }
+
+    @Test
+    void mixturesOfExperts() throws IOException {
+        assertEquals(
+                new ExpertsConfig(128, 8, 768, false),
+                ModelFamily.read(FILE, config("qwen3_moe", ""))
+                        .layers()
+                        .getFirst()
+                        .experts());
+        assertEquals(List.of(true, true, true, true), mixtures("\"mlp_only_layers\": null"));
+        assertEquals(List.of(false, true, false, true), mixtures("\"decoder_sparse_step\": 2"));
+        assertEquals(
+                List.of(false, true, false, false),
+                mixtures("\"decoder_sparse_step\": 2, \"mlp_only_layers\": [3, 9]"));
+        assertEquals(List.of(false, false, false, false), mixtures("\"num_experts\": 0"));
+        assertEquals(List.of(9, 9, 9, 9), windows("qwen3_moe", "\"sliding_window\": 9, \"use_sliding_window\": true"));
+        assertEquals(List.of(0, 0, 0, 0), windows("qwen3_moe", "\"sliding_window\": 9"));
+    }
+
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+                    "num_experts_per_tok": 5, "num_experts": 4 | num_experts_per_tok must be in 1 … 4, got 5
+                    "num_local_experts": 5000                  | num_experts must be in 1 … 4096, got 5000
+                    "moe_intermediate_size": 0                 | moe_intermediate_size must be in
+                    "decoder_sparse_step": 0                   | 'decoder_sparse_step' must be at least 1
+                    "mlp_only_layers": "all"                   | 'mlp_only_layers' must be a list of integers
+                    """)
+    void damagedMixturesAreNamed(String changes, String message) throws IOException {
+        ObjectNode config = config("qwen3_moe", changes);
+        String found = assertThrows(ModelFormatException.class, () -> ModelFamily.read(FILE, config))
+                .getMessage();
+        assertTrue(found.contains(message), found);
     }
 
     private static RopeScaling rope(String changes) throws IOException {

@@ -50,7 +50,14 @@ class TransformerGradientTest {
 
     private final SplittableRandom random = new SplittableRandom(3);
 
-    /** Writes a random Llama with 2 layers of width 8. @param extra what config.json says beside the sizes, as JSON */
+    private static final String MOE = """
+            {"model_type": "qwen3_moe", "head_dim": 4, "num_experts": 3, "num_experts_per_tok": 2,
+             "moe_intermediate_size": 5, "norm_topk_prob": %s, "mlp_only_layers": %s}""";
+
+    /**
+     * Writes a random model of 2 layers of width 8, a Llama or with a mixture of experts. @param extra what config.json
+     * says beside the sizes, as JSON
+     */
     private Path model(String extra) throws IOException {
         ObjectMapper mapper = new ObjectMapper();
         ObjectNode config = mapper.createObjectNode()
@@ -70,6 +77,7 @@ class TransformerGradientTest {
         List<TensorSpec> tensors = new ArrayList<>();
         tensors.add(f32("model.embed_tokens.weight", VOCAB, 8));
         for (int layer = 0; layer < 2; layer++) {
+            int number = layer;
             String prefix = "model.layers." + layer + ".";
             tensors.add(f32(prefix + "input_layernorm.weight", 8));
             tensors.add(f32(prefix + "post_attention_layernorm.weight", 8));
@@ -77,9 +85,25 @@ class TransformerGradientTest {
             linear(tensors, prefix + "self_attn.k_proj", 4, 8, config.path("attention_bias"));
             linear(tensors, prefix + "self_attn.v_proj", 4, 8, config.path("attention_bias"));
             linear(tensors, prefix + "self_attn.o_proj", 8, 8, config.path("attention_bias"));
-            linear(tensors, prefix + "mlp.gate_proj", 12, 8, config.path("mlp_bias"));
-            linear(tensors, prefix + "mlp.up_proj", 12, 8, config.path("mlp_bias"));
-            linear(tensors, prefix + "mlp.down_proj", 8, 12, config.path("mlp_bias"));
+            boolean experts = config.has("num_experts")
+                    && config.path("mlp_only_layers").valueStream().noneMatch(dense -> dense.intValue() == number);
+            if (config.has("num_experts")) {
+                tensors.add(f32(prefix + "self_attn.q_norm.weight", 4));
+                tensors.add(f32(prefix + "self_attn.k_norm.weight", 4));
+            }
+            if (!experts) {
+                mlp(tensors, prefix + "mlp.", 12, config.path("mlp_bias"));
+                continue;
+            }
+            tensors.add(
+                    f32(prefix + "mlp.gate.weight", config.path("num_experts").intValue(), 8));
+            for (int e = 0; e < config.path("num_experts").intValue(); e++) {
+                mlp(
+                        tensors,
+                        prefix + "mlp.experts." + e + ".",
+                        config.path("moe_intermediate_size").intValue(),
+                        config.path("mlp_bias"));
+            }
         }
         tensors.add(f32("model.norm.weight", 8));
         if (!config.path("tie_word_embeddings").booleanValue()) {
@@ -97,6 +121,12 @@ class TransformerGradientTest {
 
     private static TensorSpec f32(String name, long... shape) {
         return TensorSpec.of(name, DType.F32, shape);
+    }
+
+    private static void mlp(List<TensorSpec> tensors, String prefix, int width, JsonNode bias) {
+        linear(tensors, prefix + "gate_proj", width, 8, bias);
+        linear(tensors, prefix + "up_proj", width, 8, bias);
+        linear(tensors, prefix + "down_proj", 8, width, bias);
     }
 
     private static void linear(List<TensorSpec> tensors, String name, int out, int in, JsonNode bias) {
@@ -181,6 +211,28 @@ class TransformerGradientTest {
                 "down_proj                 | true  | true  | 0   | {}",
             })
     void everyTrainedElement(String targets, boolean nf4, boolean checkpointing, double dropout, String config)
+            throws IOException {
+        check(targets, nf4, checkpointing, dropout, config);
+    }
+
+    /** Experts, dense layers among them, routers trained and frozen: their gradient reaches the layers below anyway. */
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "all-linear               | false | true  | 0.3 | false | [1]",
+                "all-linear               | true  | false | 0   | true  | []",
+                "q_proj gate_proj up_proj | false | false | 0   | true  | []",
+                "v_proj down_proj         | false | true  | 0   | false | [0]",
+                "gate                     | false | false | 0   | true  | []",
+            })
+    void everyTrainedElementOfAMixture(
+            String targets, boolean nf4, boolean checkpointing, double dropout, boolean normalize, String dense)
+            throws IOException {
+        check(targets, nf4, checkpointing, dropout, MOE.formatted(normalize, dense));
+    }
+
+    private void check(String targets, boolean nf4, boolean checkpointing, double dropout, String config)
             throws IOException {
         try (Device device = Devices.open("reference", 1);
                 Transformer model = load(model(config), device, nf4);

@@ -424,6 +424,62 @@ public final class CheckedOps implements Ops {
     }
 
     @Override
+    public void scaleRows(Tensor y, Tensor x, Tensor scale) {
+        String op = "scaleRows";
+        checkThread(op);
+        check.floats(op, "y", y);
+        check.floats(op, "x", x, y.rows(), y.cols());
+        check.floats(op, "scale", scale, 1, y.rows());
+        check.sameOrApart(op, "y", y, "x", x);
+        check.apart(op, "y", y, "scale", scale);
+        ops.scaleRows(y, x, scale);
+    }
+
+    @Override
+    public void rowDots(Tensor out, Tensor a, Tensor b) {
+        String op = "rowDots";
+        checkThread(op);
+        check.floats(op, "a", a);
+        check.floats(op, "b", b, a.rows(), a.cols());
+        check.floats(op, "out", out, 1, a.rows());
+        check.apart(op, "out", out, "a", a);
+        check.apart(op, "out", out, "b", b);
+        ops.rowDots(out, a, b);
+    }
+
+    @Override
+    public void topKSoftmax(Tensor weights, Tensor chosen, Tensor logits, boolean normalize) {
+        String op = "topKSoftmax";
+        checkThread(op);
+        check.floats(op, "logits", logits);
+        check.floats(op, "weights", weights, logits.rows(), weights.cols());
+        check.require(weights.cols() <= logits.cols(), op, "k must be at most " + logits.cols(), weights.cols());
+        check.ints(op, "chosen", chosen, weights.numel());
+        check.apart(op, "weights", weights, "chosen", chosen);
+        check.apart(op, "weights", weights, "logits", logits);
+        check.apart(op, "chosen", chosen, "logits", logits);
+        ops.topKSoftmax(weights, chosen, logits, normalize);
+    }
+
+    @Override
+    public void topKSoftmaxBackward(
+            Tensor dLogits, Tensor dWeights, Tensor weights, Tensor chosen, Tensor probabilities, boolean normalize) {
+        String op = "topKSoftmaxBackward";
+        checkThread(op);
+        check.floats(op, "probabilities", probabilities);
+        check.floats(op, "dLogits", dLogits, probabilities.rows(), probabilities.cols());
+        check.floats(op, "weights", weights, probabilities.rows(), weights.cols());
+        check.floats(op, "dWeights", dWeights, weights.rows(), weights.cols());
+        check.ints(op, "chosen", chosen, weights.numel());
+        check.indices(op, "chosen", chosen, chosen.cols(), probabilities.cols(), "columns of probabilities");
+        check.sameOrApart(op, "dLogits", dLogits, "probabilities", probabilities);
+        check.apart(op, "dLogits", dLogits, "dWeights", dWeights);
+        check.apart(op, "dLogits", dLogits, "weights", weights);
+        check.apart(op, "dLogits", dLogits, "chosen", chosen);
+        ops.topKSoftmaxBackward(dLogits, dWeights, weights, chosen, probabilities, normalize);
+    }
+
+    @Override
     public void fill(Tensor y, double value) {
         String op = "fill";
         checkThread(op);

@@ -69,6 +69,9 @@ public interface Device extends AutoCloseable {
     /** As the float version, in double. */
     void download(Tensor src, double[] values, int offset);
 
+    /** For I32 tensors. */
+    void download(Tensor src, int[] values, int offset);
+
     /** For any tensor: the bytes as they lie in memory, little endian. */
     void download(Tensor src, byte[] values, int offset);
 

@@ -232,6 +232,9 @@ public final class DryDevice implements Device {
     public void download(Tensor src, double[] values, int offset) {}
 
     @Override
+    public void download(Tensor src, int[] values, int offset) {}
+
+    @Override
     public void download(Tensor src, byte[] values, int offset) {}
 
     @Override

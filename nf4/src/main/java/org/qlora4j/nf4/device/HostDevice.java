@@ -43,6 +43,11 @@ public interface HostDevice extends Device {
     }
 
     @Override
+    default void download(Tensor src, int[] values, int offset) {
+        HostTransfers.download(src, values, offset);
+    }
+
+    @Override
     default void download(Tensor src, byte[] values, int offset) {
         HostTransfers.download(src, values, offset);
     }

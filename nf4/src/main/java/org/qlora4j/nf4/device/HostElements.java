@@ -53,6 +53,11 @@ public final class HostElements {
         return HostMemory.ALL.get(JAVA_INT, t.address() + 4L * col);
     }
 
+    /** Sets element {@code col} of an I32 tensor's first row. */
+    public static void setIndex(Tensor t, int col, int value) {
+        HostMemory.ALL.set(JAVA_INT, t.address() + 4L * col, value);
+    }
+
     /** Byte {@code i} of a contiguous U8 tensor, 0 to 255. */
     public static int unsignedByte(Tensor t, long i) {
         return HostMemory.ALL.get(JAVA_BYTE, t.address() + i) & 0xFF;

@@ -96,6 +96,15 @@ public final class HostTransfers {
         }
     }
 
+    /** From an I32 tensor. */
+    public static void download(Tensor src, int[] values, int offset) {
+        check("download", src, src.dtype() == DType.I32, "an I32 tensor", src.numel(), values.length, offset);
+        for (int r = 0; r < src.rows(); r++) {
+            MemorySegment.copy(
+                    HostMemory.ALL, JAVA_INT, src.rowAddress(r), values, offset + r * src.cols(), src.cols());
+        }
+    }
+
     /** From any tensor, as the bytes lie in memory. */
     public static void download(Tensor src, byte[] values, int offset) {
         check("download", src, true, "any tensor", src.numel() * src.dtype().bytes(), values.length, offset);

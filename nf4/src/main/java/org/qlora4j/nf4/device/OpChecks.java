@@ -64,13 +64,18 @@ final class OpChecks {
         }
     }
 
-    /** I32 [1, count] with values from 0 to limit - 1, where the host can read them. */
-    void indices(String op, String arg, Tensor t, int count, int limit, String what) {
+    /** I32 [1, count]. */
+    void ints(String op, String arg, Tensor t, long count) {
         usable(op, arg, t);
         if (t.dtype() != DType.I32) {
             throw new ShapeException(op + ": " + arg + " must be I32, got " + t);
         }
         shape(op, arg, t, 1, count);
+    }
+
+    /** I32 [1, count] with values from 0 to limit - 1, where the host can read them. */
+    void indices(String op, String arg, Tensor t, int count, int limit, String what) {
+        ints(op, arg, t, count);
         if (hostReadable) {
             for (int i = 0; i < count; i++) {
                 int index = HostElements.index(t, i);

@@ -159,6 +159,34 @@ public interface Ops {
      */
     void inverseRowNorms(Tensor out, Weight w, Tensor a, Tensor b, double scale);
 
+    /** {@code y[i] = scale[i] · x[i]} for each row; y may be x. @param y float [N, C] @param scale float [1, N] */
+    void scaleRows(Tensor y, Tensor x, Tensor scale);
+
+    /** {@code out[i] = Σ_j a[i, j] · b[i, j]}. @param out float [1, N] @param a float [N, C] @param b float [N, C] */
+    void rowDots(Tensor out, Tensor a, Tensor b);
+
+    /**
+     * A router's choice: the k largest of each row's probabilities, largest first; of equal ones the first.
+     *
+     * @param weights float [N, k]: their probabilities, divided by their sum if {@code normalize}
+     * @param chosen I32 [1, N·k]: their columns, row after row
+     * @param logits float [N, E], E at least k; becomes its softmax
+     * @see <a href="https://arxiv.org/abs/2101.03961">Fedus et al. 2021, section 2</a>
+     */
+    void topKSoftmax(Tensor weights, Tensor chosen, Tensor logits, boolean normalize);
+
+    /**
+     * Gradient of {@link #topKSoftmax} with its choice as a constant.
+     *
+     * @param dLogits float [N, E]; may be probabilities
+     * @param dWeights float [N, k]
+     * @param weights as the forward gave them
+     * @param chosen as the forward gave it
+     * @param probabilities float [N, E]: what the forward made of its logits
+     */
+    void topKSoftmaxBackward(
+            Tensor dLogits, Tensor dWeights, Tensor weights, Tensor chosen, Tensor probabilities, boolean normalize);
+
     /** Every element becomes {@code value}. */
     void fill(Tensor y, double value);
 

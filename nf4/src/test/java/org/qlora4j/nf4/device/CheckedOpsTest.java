@@ -114,6 +114,34 @@ class CheckedOpsTest {
     }
 
     @Test
+    void routing() {
+        Tensor y = t(2, 3);
+        refused("scaleRows: scale must be [1, 2]", () -> ops.scaleRows(y, y, t(1, 3)));
+        refused("rowDots: out must be [1, 2]", () -> ops.rowDots(t(1, 3), y, y));
+        passes(() -> ops.scaleRows(y, y, t(1, 2)));
+        passes(() -> ops.rowDots(t(1, 2), y, y));
+        calls = 0;
+        Tensor logits = t(2, 4);
+        refused("k must be at most 4", () -> ops.topKSoftmax(t(2, 5), ints(new int[10]), logits, true));
+        refused("chosen must be [1, 6]", () -> ops.topKSoftmax(t(2, 3), ints(new int[4]), logits, true));
+        refused("weights must be [2, 3]", () -> ops.topKSoftmax(t(3, 3), ints(new int[9]), logits, true));
+        Tensor w = t(2, 1);
+        refused(
+                "chosen[1] must be from 0 to 3",
+                () -> ops.topKSoftmaxBackward(logits, t(2, 1), w, ints(0, 4), logits, true));
+        refused(
+                "must be probabilities itself",
+                () -> ops.topKSoftmaxBackward(
+                        logits.rows(0, 1),
+                        t(1, 1),
+                        t(1, 1),
+                        ints(0),
+                        logits.reshape(1, 8).cols(2, 4),
+                        true));
+        passes(() -> ops.topKSoftmaxBackward(logits, t(2, 1), w, ints(0, 3), logits, true));
+    }
+
+    @Test
     void weightShapes() {
         Weight w = quantized(5, 7);
         refused("matmul x·Wᵀ: x must be [2, 7]", () -> ops.matmul(t(2, 5), t(2, 5), w, true, 0));

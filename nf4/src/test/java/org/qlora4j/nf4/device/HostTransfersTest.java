@@ -71,6 +71,11 @@ class HostTransfersTest {
                 assertThrows(ShapeException.class, () -> HostTransfers.upload(t, new int[6], 0));
                 Tensor ids = scope.newTensor(DType.I32, 1, 2);
                 assertThrows(ShapeException.class, () -> HostTransfers.download(ids, new float[2], 0));
+                assertThrows(ShapeException.class, () -> HostTransfers.download(t, new int[6], 0));
+                HostTransfers.upload(ids, new int[] {7, -1}, 0);
+                int[] values = new int[3];
+                HostTransfers.download(ids, values, 1);
+                assertArrayEquals(new int[] {0, 7, -1}, values);
             }
             IllegalStateException e =
                     assertThrows(IllegalStateException.class, () -> HostTransfers.upload(late, new float[6], 0));

@@ -122,6 +122,25 @@ class ReferenceGradientTest {
         assertGradient("rmsNorm dx with beta", x, sum, loss);
     }
 
+    @ParameterizedTest
+    @ValueSource(booleans = {false, true})
+    void topKSoftmax(boolean normalize) {
+        Tensor x = random(4, 5);
+        Tensor logits = scope.newTensor(4, 5);
+        Tensor weights = scope.newTensor(4, 2);
+        Tensor chosen = ints(new int[8]);
+        Tensor dy = random(4, 2);
+        DoubleSupplier loss = () -> {
+            ops.copy(logits, x);
+            ops.topKSoftmax(weights, chosen, logits, normalize);
+            return weighted(weights, dy);
+        };
+        assertTrue(Double.isFinite(loss.getAsDouble()));
+        Tensor dx = scope.newTensor(4, 5);
+        ops.topKSoftmaxBackward(dx, dy, weights, chosen, logits, normalize);
+        assertGradient("topKSoftmax", x, dx, loss);
+    }
+
     @Test
     void rope() {
         Tensor x = random(3, 8);

@@ -1,7 +1,10 @@
 package org.qlora4j.nf4.device;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -44,6 +47,95 @@ abstract class RowContract extends ProductContract {
         both.ops().scatterRows(x.mine(), none.mine(), index.mine());
         both.referenceOps().scatterRows(x.expected(), none.expected(), index.expected());
         both.assertSame("scatterRows of nothing", x);
+    }
+
+    @Test
+    void scaleRowsAndRowDots() {
+        for (int i = 0; i < SIZES.length; i++) {
+            int rows = SIZES[(i * 3 + 1) % SIZES.length];
+            int cols = SIZES[i];
+            String what = rows + "x" + cols;
+            Pair x = both.random(rows, cols, 1, layout(i));
+            Pair scale = both.random(1, rows, 1, Layout.CONTIGUOUS);
+            Pair y = both.garbage(rows, cols, layout(i + 1));
+            both.ops().scaleRows(y.mine(), x.mine(), scale.mine());
+            both.referenceOps().scaleRows(y.expected(), x.expected(), scale.expected());
+            both.assertClose("scaleRows " + what, y, element);
+            Pair dots = both.garbage(1, rows, Layout.CONTIGUOUS);
+            both.ops().rowDots(dots.mine(), x.mine(), y.mine());
+            both.referenceOps().rowDots(dots.expected(), x.expected(), y.expected());
+            both.assertClose("rowDots " + what, dots, sum(cols));
+            both.ops().scaleRows(x.mine(), x.mine(), scale.mine());
+            both.referenceOps().scaleRows(x.expected(), x.expected(), scale.expected());
+            both.assertClose("scaleRows in place " + what, x, element);
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = {false, true})
+    void topKSoftmaxForwardAndBackward(boolean normalize) {
+        for (int i = 0; i < SIZES.length; i++) {
+            int rows = SIZES[(i * 3 + 1) % SIZES.length];
+            route(rows, SIZES[i], 1 + i % Math.min(SIZES[i], 8), 1, normalize, i);
+        }
+        route(700, 128, 8, 1, normalize, 0);
+        for (double scale : SCALES) {
+            route(5, 16, 3, scale, normalize, 1);
+        }
+    }
+
+    private void route(int rows, int experts, int k, double scale, boolean normalize, int turn) {
+        String what = "topKSoftmax " + k + " of " + experts + " scale " + scale + " normalize " + normalize;
+        Pair logits = both.random(rows, experts, scale, layout(turn));
+        Pair weights = both.garbage(rows, k, layout(turn + 1));
+        Pair chosen = both.indices(new int[rows * k]);
+        both.ops().topKSoftmax(weights.mine(), chosen.mine(), logits.mine(), normalize);
+        both.referenceOps().topKSoftmax(weights.expected(), chosen.expected(), logits.expected(), normalize);
+        int[] mine = new int[rows * k];
+        int[] expected = new int[rows * k];
+        both.device.download(chosen.mine(), mine, 0);
+        both.reference.download(chosen.expected(), expected, 0);
+        assertArrayEquals(expected, mine, what);
+        // an exponent's error is relative to the logits
+        double tolerance = sum(experts) * Math.max(1, scale);
+        both.assertClose(what + " weights", weights, tolerance);
+        both.assertClose(what + " probabilities", logits, tolerance);
+
+        Pair d = both.random(rows, k, 1, layout(turn));
+        Pair apart = both.garbage(rows, experts, layout(turn + 1));
+        for (Pair out : List.of(apart, logits)) {
+            both.ops()
+                    .topKSoftmaxBackward(out.mine(), d.mine(), weights.mine(), chosen.mine(), logits.mine(), normalize);
+            both.referenceOps()
+                    .topKSoftmaxBackward(
+                            out.expected(),
+                            d.expected(),
+                            weights.expected(),
+                            chosen.expected(),
+                            logits.expected(),
+                            normalize);
+            if (scale <= 1) {
+                both.assertClose(what + " backward", out, tolerance);
+            } else {
+                // one expert has nearly all, so that g - Σ g·w cancels: the error is relative to g, which is about 1
+                double[] exact = new double[rows * experts];
+                both.reference.download(out.expected(), exact, 0);
+                assertArrayEquals(exact, both.values(out.mine()), tolerance, what + " backward");
+            }
+        }
+    }
+
+    @Test
+    void topKSoftmaxTakesTheFirstOfEqualsAndSurvivesNaN() {
+        double nan = Double.NaN;
+        Pair logits = both.make(2, 4, Layout.STRIDED, new double[] {1, 2, 2, 1, nan, nan, nan, nan});
+        Pair weights = both.garbage(2, 3, Layout.CONTIGUOUS);
+        Pair chosen = both.indices(9, 9, 9, 9, 9, 9);
+        both.ops().topKSoftmax(weights.mine(), chosen.mine(), logits.mine(), true);
+        int[] found = new int[6];
+        both.device.download(chosen.mine(), found, 0);
+        assertArrayEquals(new int[] {1, 2, 0, 0, 1, 2}, found);
+        assertTrue(Double.isNaN(both.values(weights.mine())[3]));
     }
 
     @Test

@@ -309,6 +309,43 @@ final class CpuOps implements Ops {
     }
 
     @Override
+    public void scaleRows(Tensor y, Tensor x, Tensor scale) {
+        rows(y, (from, to) -> {
+            for (int r = from; r < to; r++) {
+                kernels.axpby(y.rowAddress(r), get(at(scale, 0, r)), x.rowAddress(r), 0, y.cols());
+            }
+        });
+    }
+
+    @Override
+    public void rowDots(Tensor out, Tensor a, Tensor b) {
+        rows(a, (from, to) -> {
+            for (int r = from; r < to; r++) {
+                set(at(out, 0, r), kernels.dot(a.rowAddress(r), b.rowAddress(r), a.cols()));
+            }
+        });
+    }
+
+    @Override
+    public void topKSoftmax(Tensor weights, Tensor chosen, Tensor logits, boolean normalize) {
+        rows(logits, (from, to) -> {
+            for (int r = from; r < to; r++) {
+                Routing.forward(kernels, weights, chosen, logits, r, normalize);
+            }
+        });
+    }
+
+    @Override
+    public void topKSoftmaxBackward(
+            Tensor dLogits, Tensor dWeights, Tensor weights, Tensor chosen, Tensor probabilities, boolean normalize) {
+        rows(dLogits, (from, to) -> {
+            for (int r = from; r < to; r++) {
+                Routing.backward(kernels, dLogits, dWeights, weights, chosen, probabilities, r, normalize);
+            }
+        });
+    }
+
+    @Override
     public void fill(Tensor y, double value) {
         pieces(y, (r, c, n) -> {
             if (value == 0) {

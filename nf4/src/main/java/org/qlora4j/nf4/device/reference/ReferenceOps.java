@@ -299,6 +299,37 @@ final class ReferenceOps implements Ops {
     }
 
     @Override
+    public void scaleRows(Tensor y, Tensor x, Tensor scale) {
+        for (int i = 0; i < y.rows(); i++) {
+            for (int j = 0; j < y.cols(); j++) {
+                set(y, i, j, get(scale, 0, i) * get(x, i, j));
+            }
+        }
+    }
+
+    @Override
+    public void rowDots(Tensor out, Tensor a, Tensor b) {
+        for (int i = 0; i < a.rows(); i++) {
+            double sum = 0;
+            for (int j = 0; j < a.cols(); j++) {
+                sum += get(a, i, j) * get(b, i, j);
+            }
+            set(out, 0, i, sum);
+        }
+    }
+
+    @Override
+    public void topKSoftmax(Tensor weights, Tensor chosen, Tensor logits, boolean normalize) {
+        ReferenceRouting.forward(weights, chosen, logits, normalize);
+    }
+
+    @Override
+    public void topKSoftmaxBackward(
+            Tensor dLogits, Tensor dWeights, Tensor weights, Tensor chosen, Tensor probabilities, boolean normalize) {
+        ReferenceRouting.backward(dLogits, dWeights, weights, chosen, probabilities, normalize);
+    }
+
+    @Override
     public void fill(Tensor y, double value) {
         for (int i = 0; i < y.rows(); i++) {
             for (int j = 0; j < y.cols(); j++) {
