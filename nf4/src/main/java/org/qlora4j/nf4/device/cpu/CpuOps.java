@@ -371,26 +371,10 @@ final class CpuOps implements Ops {
     @Override
     public void crossEntropy(
             Tensor losses, Tensor correct, Tensor logits, Tensor labels, double gradientScale, double smoothing) {
-        int n = logits.cols();
-        float rest = (float) (gradientScale * smoothing / n);
+        CrossEntropy loss = new CrossEntropy(kernels, losses, correct, logits, labels, gradientScale, smoothing);
         rows(logits, (from, to) -> {
             for (int r = from; r < to; r++) {
-                long row = logits.rowAddress(r);
-                long label = row + 4L * intAt(labels.address(), r);
-                float target = get(label);
-                float max = kernels.max(row, n);
-                double mean = smoothing == 0 ? 0 : kernels.sum(row, n) / n;
-                double sum = gradientScale == 0 ? kernels.sumExp(row, max, n) : kernels.exp(row, row, 1, max, n);
-                double expected = (1 - smoothing) * target + smoothing * mean;
-                set(losses.address() + 4L * r, (float) (Math.log(sum) + max - expected));
-                set(correct.address() + 4L * r, target >= max ? 1 : 0);
-                if (gradientScale != 0) {
-                    kernels.axpby(row, (float) (gradientScale / sum), row, 0, n);
-                    if (rest != 0) {
-                        kernels.addTo(row, -rest, n);
-                    }
-                    set(label, get(label) - (float) (gradientScale * (1 - smoothing)));
-                }
+                loss.row(r);
             }
         });
     }
