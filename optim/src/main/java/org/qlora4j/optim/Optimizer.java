@@ -155,7 +155,7 @@ public final class Optimizer implements AutoCloseable {
         String rule = config.rule().getClass().getSimpleName();
         return state instanceof EightBit eightBit
                 ? rule + " 8-bit " + eightBit.rounding()
-                : rule + " " + device.floatType();
+                : rule + " " + device.preciseType();
     }
 
     @Override

@@ -94,7 +94,7 @@ final class AdapterParts {
             Parameter b = next.next();
             LoraWeights.@Nullable Magnitude magnitude = config.useDora()
                     ? new LoraWeights.Magnitude(
-                            next.next(), derived.newTensor(1, linear.out()), derived.newTensor(1, linear.out()))
+                            next.next(), derived.newPrecise(1, linear.out()), derived.newPrecise(1, linear.out()))
                     : null;
             Parameter bias = config.loraBias() ? next.next() : null;
             LoraWeights weights =

@@ -105,7 +105,7 @@ public final class LoraAdapter implements AutoCloseable {
     void takeOff(Linear linear, float[] a, float[] b, int rank, double scale) {
         LowRank part = takenOff.get(linear);
         if (part == null) {
-            part = new LowRank(derived.newTensor(rank, linear.in()), derived.newTensor(linear.out(), rank), scale);
+            part = new LowRank(derived.newPrecise(rank, linear.in()), derived.newPrecise(linear.out(), rank), scale);
             takenOff.put(linear, part);
         }
         model.device().upload(part.a(), a, 0);

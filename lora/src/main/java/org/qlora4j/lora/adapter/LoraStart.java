@@ -116,13 +116,13 @@ final class LoraStart {
                     + stored.file() + " holds " + linear.name() + " quantized");
         }
         try (Scope scope = device.newScope()) {
-            Tensor lost = scope.newTensor(linear.out(), linear.in());
+            Tensor lost = scope.newPrecise(linear.out(), linear.in());
             float[] row = new float[linear.in()];
             for (int r = 0; r < linear.out(); r++) {
                 source.tensors().readFloats(stored, (long) r * row.length, row.length, row, 0);
                 device.upload(lost.rows(r, 1), row, 0);
             }
-            Tensor kept = scope.newTensor(linear.out(), linear.in());
+            Tensor kept = scope.newPrecise(linear.out(), linear.in());
             device.ops().dequantize(kept, linear.frozen());
             device.ops().add(lost, kept, -1);
             LowRankFactors f = TruncatedSvd.of(

@@ -40,8 +40,8 @@ public final class TrainableParameters implements AutoCloseable {
                     + Integer.MAX_VALUE + "; lower the rank");
         }
         scope = device.newScope();
-        values = scope.newTensor(1, (int) padded);
-        gradients = scope.newTensor(1, (int) padded);
+        values = scope.newPrecise(1, (int) padded);
+        gradients = scope.newPrecise(1, (int) padded);
         device.ops().fill(values, 0);
         device.ops().fill(gradients, 0);
         List<Parameter> list = new ArrayList<>();

@@ -19,8 +19,8 @@ final class TruncatedQr {
         double[] q = new double[Math.multiplyExact(rank, w.rows())];
         float[] a = new float[unit.length];
         try (Scope scope = device.newScope()) {
-            Tensor x = scope.newTensor(rank, w.cols());
-            Tensor z = scope.newTensor(rank, w.rows());
+            Tensor x = scope.newPrecise(rank, w.cols());
+            Tensor z = scope.newPrecise(rank, w.rows());
             device.upload(x, unit, 0);
             device.ops().matmul(z, x, w, true, 0);
             device.download(z, q, 0);

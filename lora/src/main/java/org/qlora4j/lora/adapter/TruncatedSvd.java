@@ -36,8 +36,8 @@ record TruncatedSvd(double[] u, double[] s, double[] v) {
         }
         boolean converge = iterations == InitWeights.Pissa.CONVERGED;
         try (Scope scope = device.newScope()) {
-            Tensor x = scope.newTensor(k, w.cols());
-            Tensor z = scope.newTensor(k, w.rows());
+            Tensor x = scope.newPrecise(k, w.cols());
+            Tensor z = scope.newPrecise(k, w.rows());
             double[] before = new double[k];
             for (int i = 0; i <= (converge ? MOST_ITERATIONS : iterations); i++) {
                 OrthonormalRows.make(right, k, w.cols());

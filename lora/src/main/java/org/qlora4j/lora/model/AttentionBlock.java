@@ -83,7 +83,7 @@ final class AttentionBlock {
         }
         AttentionShape shape = shape(sequences.offsets(), keyOffsets);
         Tensor heads = step.newTensor(n, config.queryWidth());
-        Tensor logSumExp = step.newTensor(config.numHeads(), n);
+        Tensor logSumExp = step.newPrecise(config.numHeads(), n);
         step.ops().attention(heads, logSumExp, q.y(), keys, values, shape);
         return new Saved(input, projected, q, k, heads, logSumExp, shape, output.forward(y, x, heads, step));
     }

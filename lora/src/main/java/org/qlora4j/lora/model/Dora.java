@@ -74,7 +74,7 @@ final class Dora {
             LoraWeights.Magnitude g,
             Step step) {
         var ops = step.ops();
-        Tensor dFactor = step.newTensor(1, w.rows());
+        Tensor dFactor = step.newPrecise(1, w.rows());
         ops.fill(dFactor, 0);
         ops.columnDots(dFactor, dy, z);
         ops.scaleColumns(g.m().gradient(), dFactor, g.inverseNorms(), 1);

@@ -61,15 +61,15 @@ final class ExpertsBlock implements FeedForward {
         var ops = step.ops();
         int k = config.numExpertsPerTok();
         Norm.Saved input = inputNorm.forward(x, step);
-        Tensor probabilities = step.newTensor(x.rows(), config.numExperts());
+        Tensor probabilities = step.newPrecise(x.rows(), config.numExperts());
         Linear.Saved routed = router.forward(probabilities, input.y(), 0, step);
-        Tensor weights = step.newTensor(x.rows(), k);
+        Tensor weights = step.newPrecise(x.rows(), k);
         Tensor chosen = step.scope().newTensor(DType.I32, 1, Math.multiplyExact(x.rows(), k));
         ops.topKSoftmax(weights, chosen, probabilities, config.normTopkProb());
 
         Routes routes = Routes.of(chosen, k, config.numExperts(), device, step);
         int rows = routes.rows();
-        Tensor weight = step.newTensor(rows, 1);
+        Tensor weight = step.newPrecise(rows, 1);
         ops.gatherRows(weight, weights.reshape(rows, 1), routes.pairs());
         Tensor inputs = step.newTensor(rows, x.cols());
         ops.gatherRows(inputs, input.y(), routes.tokens());
@@ -133,9 +133,9 @@ final class ExpertsBlock implements FeedForward {
     private void routerBackward(@Nullable Tensor dh, Tensor dy, Saved s, Step step) {
         var ops = step.ops();
         int rows = s.routes.rows();
-        Tensor dWeight = step.newTensor(1, rows);
+        Tensor dWeight = step.newPrecise(1, rows);
         ops.rowDots(dWeight, dy, s.outputs);
-        Tensor dWeights = step.newTensor(s.weights.rows(), s.weights.cols());
+        Tensor dWeights = step.newPrecise(s.weights.rows(), s.weights.cols());
         ops.scatterRows(dWeights.reshape(rows, 1), dWeight.reshape(rows, 1), s.routes.pairs());
         Tensor dLogits = s.probabilities;
         ops.topKSoftmaxBackward(dLogits, dWeights, s.weights, s.chosen, s.probabilities, config.normTopkProb());

@@ -169,7 +169,7 @@ public final class Linear {
     }
 
     private static Tensor scaled(Tensor bias, double scale, Step step) {
-        Tensor scaled = step.newTensor(1, bias.cols());
+        Tensor scaled = step.newPrecise(1, bias.cols());
         step.ops().fill(scaled, 0);
         step.ops().add(scaled, bias, scale);
         return scaled;

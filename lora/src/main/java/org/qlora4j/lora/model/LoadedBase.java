@@ -86,7 +86,7 @@ public final class LoadedBase implements TensorFiles {
         if (!current.equals(t.name())) {
             values = new float[Math.toIntExact(t.elements())];
             try (Scope scope = device.newScope()) {
-                Tensor out = scope.newTensor(weight.rows(), weight.cols());
+                Tensor out = scope.newPrecise(weight.rows(), weight.cols());
                 device.ops().dequantize(out, weight);
                 device.download(out, values, 0);
             }

@@ -52,8 +52,8 @@ final class LossHead {
         ops.gatherRows(x, hidden, rows);
         Norm.Saved normed = norm.forward(x, step);
 
-        Tensor rowLosses = step.newTensor(1, count);
-        Tensor correct = step.newTensor(1, count);
+        Tensor rowLosses = step.newPrecise(1, count);
+        Tensor correct = step.newPrecise(1, count);
         Tensor dh = dHidden == null ? null : step.newTensor(count, width);
         long rowBytes = (long) output.out() * device.floatType().bytes();
         int mostRows = (int) Math.max(1, Math.min(count, CHUNK_BYTES / rowBytes));

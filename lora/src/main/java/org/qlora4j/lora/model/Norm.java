@@ -39,7 +39,7 @@ final class Norm {
         }
         Tensor y = step.newTensor(x.rows(), x.cols());
         Tensor pieces = pieces(x, w);
-        Tensor rstd = step.newTensor(1, pieces.rows());
+        Tensor rstd = step.newPrecise(1, pieces.rows());
         step.ops().rmsNorm(pieces(y, w), rstd, pieces, w, eps);
         return new Saved(x, y, rstd);
     }

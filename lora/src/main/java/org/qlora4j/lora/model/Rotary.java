@@ -60,7 +60,7 @@ final class Rotary {
             this.scope = scope;
             this.inverseFrequencies = inverseFrequencies;
             this.factor = factor;
-            this.cos = scope.newTensor(0, inverseFrequencies.length);
+            this.cos = scope.newPrecise(0, inverseFrequencies.length);
             this.sin = cos;
         }
 
@@ -82,8 +82,8 @@ final class Rotary {
                     s[p * half + i] = Math.sin(angle) * factor;
                 }
             }
-            cos = scope.newTensor(positions, half);
-            sin = scope.newTensor(positions, half);
+            cos = scope.newPrecise(positions, half);
+            sin = scope.newPrecise(positions, half);
             device.upload(cos, c, 0);
             device.upload(sin, s, 0);
         }

@@ -45,6 +45,6 @@ record ShapesOnly(DType dtype) implements WeightReader {
 
     @Override
     public Tensor vector(Device device, Scope scope, String name, int length, float plus) {
-        return scope.newTensor(1, length);
+        return scope.newPrecise(1, length);
     }
 }

@@ -20,4 +20,8 @@ record Step(Ops ops, Scope scope, boolean training, long seed) {
     Tensor newTensor(int rows, int cols) {
         return scope.newTensor(rows, cols);
     }
+
+    Tensor newPrecise(int rows, int cols) {
+        return scope.newPrecise(rows, cols);
+    }
 }

@@ -53,9 +53,9 @@ public record TrainedRows(Parameter values, int[] tokens, Tensor ids) {
     }
 
     private Tensor difference(Weight w, Step step) {
-        Tensor frozen = step.newTensor(tokens.length, w.cols());
+        Tensor frozen = step.newPrecise(tokens.length, w.cols());
         step.ops().embedding(frozen, ids, w);
-        Tensor d = step.newTensor(tokens.length, w.cols());
+        Tensor d = step.newPrecise(tokens.length, w.cols());
         step.ops().copy(d, values.value());
         step.ops().add(d, frozen, -1);
         return d;

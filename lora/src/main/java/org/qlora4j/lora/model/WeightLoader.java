@@ -193,7 +193,7 @@ final class WeightLoader implements WeightReader {
         for (int i = 0; i < length; i++) {
             values[i] += plus;
         }
-        return floats(device, scope, values, device.floatType());
+        return floats(device, scope, values, device.preciseType());
     }
 
     private static Tensor bytes(Device device, Scope scope, byte[] values) {

@@ -113,6 +113,15 @@ record GoldenCase(String name, Path folder, Path shared, JsonNode expected, List
         return values;
     }
 
+    /** max |found − expected|. */
+    static double largest(float[] expected, float[] found) {
+        double largest = 0;
+        for (int i = 0; i < expected.length; i++) {
+            largest = Math.max(largest, Math.abs((double) expected[i] - found[i]));
+        }
+        return largest;
+    }
+
     /** ‖found − expected‖ / ‖expected‖. */
     static double relative(float[] expected, float[] found) {
         double error = 0;

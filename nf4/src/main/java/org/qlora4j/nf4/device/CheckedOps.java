@@ -60,9 +60,9 @@ public final class CheckedOps implements Ops {
     public void matmul(Tensor out, Tensor a, boolean transA, Tensor b, boolean transB, double alpha, double beta) {
         String op = "matmul";
         checkThread(op);
-        check.floats(op, "out", out);
-        check.floats(op, "a", a);
-        check.floats(op, "b", b);
+        check.either(op, "out", out);
+        check.either(op, "a", a);
+        check.either(op, "b", b);
         int m = transA ? a.cols() : a.rows();
         int ka = transA ? a.rows() : a.cols();
         int kb = transB ? b.cols() : b.rows();
@@ -82,8 +82,8 @@ public final class CheckedOps implements Ops {
         String op = transW ? "matmul x·Wᵀ" : "matmul x·W";
         checkThread(op);
         check.weight(op, "w", w);
-        check.floats(op, "x", x, x.rows(), transW ? w.cols() : w.rows());
-        check.floats(op, "out", out, x.rows(), transW ? w.rows() : w.cols());
+        check.either(op, "x", x, x.rows(), transW ? w.cols() : w.rows());
+        check.either(op, "out", out, x.rows(), transW ? w.rows() : w.cols());
         check.apart(op, "out", out, "x", x);
         check.apart(op, "out", out, "w", w);
         ops.matmul(out, x, w, transW, beta);
@@ -94,7 +94,7 @@ public final class CheckedOps implements Ops {
         String op = "dequantize";
         checkThread(op);
         check.weight(op, "w", w);
-        check.floats(op, "out", out, w.rows(), w.cols());
+        check.either(op, "out", out, w.rows(), w.cols());
         check.apart(op, "out", out, "w", w);
         ops.dequantize(out, w);
     }
@@ -104,7 +104,7 @@ public final class CheckedOps implements Ops {
         String op = "embedding";
         checkThread(op);
         check.weight(op, "table", table);
-        check.floats(op, "out", out, out.rows(), table.cols());
+        check.either(op, "out", out, out.rows(), table.cols());
         check.indices(op, "ids", ids, out.rows(), table.rows(), "rows of the table");
         check.apart(op, "out", out, "ids", ids);
         check.apart(op, "out", out, "table", table);
@@ -115,7 +115,7 @@ public final class CheckedOps implements Ops {
     public void embeddingBackward(Tensor dTable, Tensor ids, Tensor dOut) {
         String op = "embeddingBackward";
         checkThread(op);
-        check.floats(op, "dTable", dTable);
+        check.either(op, "dTable", dTable);
         check.floats(op, "dOut", dOut, dOut.rows(), dTable.cols());
         check.indices(op, "ids", ids, dOut.rows(), dTable.rows(), "rows of dTable");
         check.apart(op, "dTable", dTable, "ids", ids);
@@ -127,8 +127,9 @@ public final class CheckedOps implements Ops {
     public void gatherRows(Tensor out, Tensor x, Tensor rows) {
         String op = "gatherRows";
         checkThread(op);
-        check.floats(op, "x", x);
-        check.floats(op, "out", out, out.rows(), x.cols());
+        check.either(op, "x", x);
+        check.either(op, "out", out, out.rows(), x.cols());
+        check.sameType(op, "out", out, "x", x);
         check.indices(op, "rows", rows, out.rows(), x.rows(), "rows of x");
         check.apart(op, "out", out, "x", x);
         check.apart(op, "out", out, "rows", rows);
@@ -139,8 +140,9 @@ public final class CheckedOps implements Ops {
     public void scatterRows(Tensor out, Tensor x, Tensor rows) {
         String op = "scatterRows";
         checkThread(op);
-        check.floats(op, "x", x);
-        check.floats(op, "out", out, out.rows(), x.cols());
+        check.either(op, "x", x);
+        check.either(op, "out", out, out.rows(), x.cols());
+        check.sameType(op, "out", out, "x", x);
         check.indices(op, "rows", rows, x.rows(), out.rows(), "rows of out");
         check.distinct(op, "rows", rows, out.rows());
         check.apart(op, "out", out, "x", x);
@@ -154,8 +156,8 @@ public final class CheckedOps implements Ops {
         checkThread(op);
         check.floats(op, "x", x);
         check.floats(op, "y", y, x.rows(), x.cols());
-        check.floats(op, "rstd", rstd, 1, x.rows());
-        check.floats(op, "weight", weight, 1, x.cols());
+        check.precise(op, "rstd", rstd, 1, x.rows());
+        check.precise(op, "weight", weight, 1, x.cols());
         check.require(eps >= 0, op, "eps must be at least 0", eps);
         check.sameOrApart(op, "y", y, "x", x);
         check.apart(op, "y", y, "weight", weight);
@@ -172,8 +174,8 @@ public final class CheckedOps implements Ops {
         check.floats(op, "x", x);
         check.floats(op, "dx", dx, x.rows(), x.cols());
         check.floats(op, "dy", dy, x.rows(), x.cols());
-        check.floats(op, "rstd", rstd, 1, x.rows());
-        check.floats(op, "weight", weight, 1, x.cols());
+        check.precise(op, "rstd", rstd, 1, x.rows());
+        check.precise(op, "weight", weight, 1, x.cols());
         check.apart(op, "dx", dx, "dy", dy);
         check.apart(op, "dx", dx, "x", x);
         check.apart(op, "dx", dx, "rstd", rstd);
@@ -189,12 +191,12 @@ public final class CheckedOps implements Ops {
         if (headDim < 2 || x.cols() % headDim != 0) {
             throw new ShapeException(op + ": x must be [N, heads · headDim], got headDim " + headDim + " and " + x);
         }
-        check.floats(op, "cos", cos);
+        check.precise(op, "cos", cos, cos.rows(), cos.cols());
         if (2L * cos.cols() > headDim) {
             throw new ShapeException(
                     op + ": cos must have at most headDim/2 columns, got headDim " + headDim + " and " + cos);
         }
-        check.floats(op, "sin", sin, cos.rows(), cos.cols());
+        check.precise(op, "sin", sin, cos.rows(), cos.cols());
         check.indices(op, "positions", positions, x.rows(), cos.rows(), "rows of cos");
         check.apart(op, "x", x, "cos", cos);
         check.apart(op, "x", x, "sin", sin);
@@ -225,7 +227,7 @@ public final class CheckedOps implements Ops {
         check.floats(op, "k", k, shape.keys(), kvWidth);
         check.floats(op, "v", v, shape.keys(), kvWidth);
         check.floats(op, "out", out, shape.queries(), width);
-        check.floats(op, "logSumExp", logSumExp, shape.numHeads(), shape.queries());
+        check.precise(op, "logSumExp", logSumExp, shape.numHeads(), shape.queries());
     }
 
     @Override
@@ -368,8 +370,8 @@ public final class CheckedOps implements Ops {
     public void add(Tensor y, Tensor x, double alpha) {
         String op = "add";
         checkThread(op);
-        check.floats(op, "y", y);
-        check.floats(op, "x", x, y.rows(), y.cols());
+        check.either(op, "y", y);
+        check.either(op, "x", x, y.rows(), y.cols());
         check.apart(op, "y", y, "x", x);
         ops.add(y, x, alpha);
     }
@@ -378,8 +380,8 @@ public final class CheckedOps implements Ops {
     public void addBias(Tensor y, Tensor bias) {
         String op = "addBias";
         checkThread(op);
-        check.floats(op, "y", y);
-        check.floats(op, "bias", bias, 1, y.cols());
+        check.either(op, "y", y);
+        check.precise(op, "bias", bias, 1, y.cols());
         check.apart(op, "y", y, "bias", bias);
         ops.addBias(y, bias);
     }
@@ -388,9 +390,10 @@ public final class CheckedOps implements Ops {
     public void scaleColumns(Tensor y, Tensor x, Tensor scale, double beta) {
         String op = "scaleColumns";
         checkThread(op);
-        check.floats(op, "y", y);
-        check.floats(op, "x", x, y.rows(), y.cols());
-        check.floats(op, "scale", scale, 1, y.cols());
+        check.either(op, "y", y);
+        check.either(op, "x", x, y.rows(), y.cols());
+        check.precise(op, "scale", scale, 1, y.cols());
+        check.sameType(op, "y", y, "x", x);
         check.sameOrApart(op, "y", y, "x", x);
         check.apart(op, "y", y, "scale", scale);
         ops.scaleColumns(y, x, scale, beta);
@@ -402,7 +405,7 @@ public final class CheckedOps implements Ops {
         checkThread(op);
         check.floats(op, "a", a);
         check.floats(op, "b", b, a.rows(), a.cols());
-        check.floats(op, "out", out, 1, a.cols());
+        check.precise(op, "out", out, 1, a.cols());
         check.apart(op, "out", out, "a", a);
         check.apart(op, "out", out, "b", b);
         ops.columnDots(out, a, b);
@@ -413,10 +416,10 @@ public final class CheckedOps implements Ops {
         String op = "inverseRowNorms";
         checkThread(op);
         check.weight(op, "w", w);
-        check.floats(op, "a", a, a.rows(), w.cols());
+        check.precise(op, "a", a, a.rows(), w.cols());
         check.require(a.rows() > 0, op, "a must have at least one row", a.rows());
-        check.floats(op, "b", b, w.rows(), a.rows());
-        check.floats(op, "out", out, 1, w.rows());
+        check.precise(op, "b", b, w.rows(), a.rows());
+        check.precise(op, "out", out, 1, w.rows());
         check.apart(op, "out", out, "w", w);
         check.apart(op, "out", out, "a", a);
         check.apart(op, "out", out, "b", b);
@@ -429,7 +432,7 @@ public final class CheckedOps implements Ops {
         checkThread(op);
         check.floats(op, "y", y);
         check.floats(op, "x", x, y.rows(), y.cols());
-        check.floats(op, "scale", scale, 1, y.rows());
+        check.precise(op, "scale", scale, 1, y.rows());
         check.sameOrApart(op, "y", y, "x", x);
         check.apart(op, "y", y, "scale", scale);
         ops.scaleRows(y, x, scale);
@@ -441,7 +444,7 @@ public final class CheckedOps implements Ops {
         checkThread(op);
         check.floats(op, "a", a);
         check.floats(op, "b", b, a.rows(), a.cols());
-        check.floats(op, "out", out, 1, a.rows());
+        check.precise(op, "out", out, 1, a.rows());
         check.apart(op, "out", out, "a", a);
         check.apart(op, "out", out, "b", b);
         ops.rowDots(out, a, b);
@@ -451,8 +454,8 @@ public final class CheckedOps implements Ops {
     public void topKSoftmax(Tensor weights, Tensor chosen, Tensor logits, boolean normalize) {
         String op = "topKSoftmax";
         checkThread(op);
-        check.floats(op, "logits", logits);
-        check.floats(op, "weights", weights, logits.rows(), weights.cols());
+        check.precise(op, "logits", logits, logits.rows(), logits.cols());
+        check.precise(op, "weights", weights, logits.rows(), weights.cols());
         check.require(weights.cols() <= logits.cols(), op, "k must be at most " + logits.cols(), weights.cols());
         check.ints(op, "chosen", chosen, weights.numel());
         check.apart(op, "weights", weights, "chosen", chosen);
@@ -466,10 +469,10 @@ public final class CheckedOps implements Ops {
             Tensor dLogits, Tensor dWeights, Tensor weights, Tensor chosen, Tensor probabilities, boolean normalize) {
         String op = "topKSoftmaxBackward";
         checkThread(op);
-        check.floats(op, "probabilities", probabilities);
-        check.floats(op, "dLogits", dLogits, probabilities.rows(), probabilities.cols());
-        check.floats(op, "weights", weights, probabilities.rows(), weights.cols());
-        check.floats(op, "dWeights", dWeights, weights.rows(), weights.cols());
+        check.precise(op, "probabilities", probabilities, probabilities.rows(), probabilities.cols());
+        check.precise(op, "dLogits", dLogits, probabilities.rows(), probabilities.cols());
+        check.precise(op, "weights", weights, probabilities.rows(), weights.cols());
+        check.precise(op, "dWeights", dWeights, weights.rows(), weights.cols());
         check.ints(op, "chosen", chosen, weights.numel());
         check.indices(op, "chosen", chosen, chosen.cols(), probabilities.cols(), "columns of probabilities");
         check.sameOrApart(op, "dLogits", dLogits, "probabilities", probabilities);
@@ -483,7 +486,7 @@ public final class CheckedOps implements Ops {
     public void fill(Tensor y, double value) {
         String op = "fill";
         checkThread(op);
-        check.floats(op, "y", y);
+        check.either(op, "y", y);
         ops.fill(y, value);
     }
 
@@ -491,8 +494,9 @@ public final class CheckedOps implements Ops {
     public void dropout(Tensor y, Tensor x, double p, long seed) {
         String op = "dropout";
         checkThread(op);
-        check.floats(op, "x", x);
-        check.floats(op, "y", y, x.rows(), x.cols());
+        check.either(op, "x", x);
+        check.either(op, "y", y, x.rows(), x.cols());
+        check.sameType(op, "y", y, "x", x);
         check.require(p >= 0 && p < 1, op, "p must be in [0, 1)", p);
         check.sameOrApart(op, "y", y, "x", x);
         ops.dropout(y, x, p, seed);
@@ -504,8 +508,8 @@ public final class CheckedOps implements Ops {
         String op = "crossEntropy";
         checkThread(op);
         check.floats(op, "logits", logits);
-        check.floats(op, "losses", losses, 1, logits.rows());
-        check.floats(op, "correct", correct, 1, logits.rows());
+        check.precise(op, "losses", losses, 1, logits.rows());
+        check.precise(op, "correct", correct, 1, logits.rows());
         check.indices(op, "labels", labels, logits.rows(), logits.cols(), "vocabulary");
         check.apart(op, "losses", losses, "logits", logits);
         check.apart(op, "losses", losses, "labels", labels);
@@ -521,7 +525,7 @@ public final class CheckedOps implements Ops {
     public double sumOfSquares(Tensor x) {
         String op = "sumOfSquares";
         checkThread(op);
-        check.floats(op, "x", x);
+        check.either(op, "x", x);
         return ops.sumOfSquares(x);
     }
 
@@ -530,8 +534,8 @@ public final class CheckedOps implements Ops {
         String op = "optimizerStep";
         checkThread(op);
         int n = p.cols();
-        check.floats(op, "p", p, 1, n);
-        check.floats(op, "g", g, 1, n);
+        check.precise(op, "p", p, 1, n);
+        check.precise(op, "g", g, 1, n);
         check.apart(op, "p", p, "g", g);
         check.state(op, state, step.rule(), n);
         for (Tensor part : List.of(state.state1(), state.state2())) {

@@ -18,8 +18,16 @@ public interface Device extends AutoCloseable {
     /** One line for people: what it is and how it computes. */
     String description();
 
-    /** Type of activations, gradients and trained parameters: F32 on the CPU, F64 on the reference device. */
+    /** Type of activations and their gradients: F32 on the CPU, F64 on the reference device, BF16 on a GPU. */
     DType floatType();
+
+    /**
+     * Type of what must not lose digits: parameters and their gradients, norm weights, biases, rotary tables,
+     * statistics of rows. {@link #floatType} unless that has 16 bits; then F32 ({@link DType#precise}).
+     */
+    default DType preciseType() {
+        return floatType().precise();
+    }
 
     /** What the operands of products with frozen weights are rounded to; {@link #floatType} if they are not. */
     default DType computeType() {

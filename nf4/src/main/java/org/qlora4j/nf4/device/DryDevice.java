@@ -134,6 +134,11 @@ public final class DryDevice implements Device {
         }
 
         @Override
+        public Tensor newPrecise(int rows, int cols) {
+            return newTensor(floatType.precise(), rows, cols);
+        }
+
+        @Override
         public long bytes() {
             return scope.bytes();
         }

@@ -164,6 +164,11 @@ public final class HostScopes implements AutoCloseable {
         }
 
         @Override
+        public Tensor newPrecise(int rows, int cols) {
+            return newTensor(floatType.precise(), rows, cols);
+        }
+
+        @Override
         public long bytes() {
             return bytes;
         }

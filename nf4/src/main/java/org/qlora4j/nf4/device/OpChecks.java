@@ -50,6 +50,38 @@ final class OpChecks {
         shape(op, arg, t, rows, cols);
     }
 
+    /** A tensor of the device's precise type and this shape. */
+    void precise(String op, String arg, Tensor t, long rows, long cols) {
+        usable(op, arg, t);
+        if (t.dtype() != floatType.precise()) {
+            throw new ShapeException(op + ": " + arg + " must be " + floatType.precise() + ", got " + t);
+        }
+        shape(op, arg, t, rows, cols);
+    }
+
+    /** A tensor of the device's floating point or precise type. */
+    void either(String op, String arg, Tensor t) {
+        usable(op, arg, t);
+        if (t.dtype() != floatType && t.dtype() != floatType.precise()) {
+            throw new ShapeException(op + ": " + arg + " must be " + floatType
+                    + (floatType == floatType.precise() ? "" : " or " + floatType.precise()) + ", got " + t);
+        }
+    }
+
+    /** A tensor of the device's floating point or precise type and this shape. */
+    void either(String op, String arg, Tensor t, long rows, long cols) {
+        either(op, arg, t);
+        shape(op, arg, t, rows, cols);
+    }
+
+    /** Two tensors of the same type. */
+    void sameType(String op, String arg, Tensor t, String otherArg, Tensor other) {
+        if (t.dtype() != other.dtype()) {
+            throw new ShapeException(
+                    op + ": " + arg + " must have the type of " + otherArg + ", got " + t + " and " + other);
+        }
+    }
+
     /** A tensor of any floating point type. */
     void anyFloats(String op, String arg, Tensor t) {
         usable(op, arg, t);
@@ -224,8 +256,8 @@ final class OpChecks {
     void state(String op, OptimizerState state, OptimizerRule rule, int n) {
         switch (state) {
             case OptimizerState.Full full -> {
-                statePart(op, "state1", full.state1(), floatType, rule.state1Rows(), n);
-                statePart(op, "state2", full.state2(), floatType, rule.state2Rows(), n);
+                statePart(op, "state1", full.state1(), floatType.precise(), rule.state1Rows(), n);
+                statePart(op, "state2", full.state2(), floatType.precise(), rule.state2Rows(), n);
             }
             case OptimizerState.EightBit eightBit -> {
                 int blocks = OptimizerState.EightBit.blocks(n);

@@ -7,17 +7,18 @@ import org.qlora4j.nf4.weight.Weight;
  * The operations two devices need different code for; everything else is written with them.
  *
  * <p>Results come first. Letters: N tokens (rows), C hidden size, H heads, D head size, V vocabulary. "Float" tensors
- * have the device's floating point type. <b>Parameter gradients add, activation gradients overwrite unless {@code beta}
- * says otherwise.</b> With {@code beta} 0 the old content is not read (it may be NaN). A result may be one of the
- * inputs only where it says so.
+ * have the device's {@link Device#floatType}, "precise" ones its {@link Device#preciseType}, "either" one of the two.
+ * Where operands of a product differ in type, the precise one is rounded to the floating point type first. <b>Parameter
+ * gradients add, activation gradients overwrite unless {@code beta} says otherwise.</b> With {@code beta} 0 the old
+ * content is not read (it may be NaN). A result may be one of the inputs only where it says so.
  */
 public interface Ops {
     /**
      * {@code out = alpha · op(a) · op(b) + beta · out}; op transposes if asked.
      *
-     * @param out float [M, N]
-     * @param a float [M, K], or [K, M] if {@code transA}
-     * @param b float [K, N], or [N, K] if {@code transB}
+     * @param out either [M, N]
+     * @param a either [M, K], or [K, M] if {@code transA}
+     * @param b either [K, N], or [N, K] if {@code transB}
      */
     void matmul(Tensor out, Tensor a, boolean transA, Tensor b, boolean transB, double alpha, double beta);
 
@@ -25,39 +26,43 @@ public interface Ops {
      * {@code out = x · Wᵀ + beta · out} if {@code transW} (forward), else {@code out = x · W + beta · out} (input
      * gradient).
      *
-     * @param out float [N, W.rows] if {@code transW}, else [N, W.cols]
-     * @param x float [N, W.cols] if {@code transW}, else [N, W.rows]
+     * @param out either [N, W.rows] if {@code transW}, else [N, W.cols]
+     * @param x either; with a precise result the product is computed precisely [N, W.cols] if {@code transW}, else [N,
+     *     W.rows]
      */
     void matmul(Tensor out, Tensor x, Weight w, boolean transW, double beta);
 
-    /** The weight's values. @param out float [W.rows, W.cols] */
+    /** The weight's values. @param out either [W.rows, W.cols] */
     void dequantize(Tensor out, Weight w);
 
-    /** {@code out[i] = table[ids[i]]}. @param out float [N, C] @param ids I32 [1, N] @param table [V, C] */
+    /** {@code out[i] = table[ids[i]]}. @param out either [N, C] @param ids I32 [1, N] @param table [V, C] */
     void embedding(Tensor out, Tensor ids, Weight table);
 
     /**
      * {@code dTable[ids[i]] += dOut[i]}, in the order of i; an id may come more than once.
      *
-     * @param dTable float [V, C]
+     * @param dTable either [V, C]
      * @param ids I32 [1, N]
      * @param dOut float [N, C]
      */
     void embeddingBackward(Tensor dTable, Tensor ids, Tensor dOut);
 
-    /** {@code out[i] = x[rows[i]]}. @param out float [L, C] @param x float [N, C] @param rows I32 [1, L] */
+    /** {@code out[i] = x[rows[i]]}. @param out either [L, C] @param x of the same type [N, C] @param rows I32 [1, L] */
     void gatherRows(Tensor out, Tensor x, Tensor rows);
 
-    /** {@code out[rows[i]] = x[i]}, all other rows 0; no row twice. @param out float [N, C] @param x float [L, C] */
+    /**
+     * {@code out[rows[i]] = x[i]}, all other rows 0; no row twice. @param out either [N, C] @param x of the same type
+     * [L, C]
+     */
     void scatterRows(Tensor out, Tensor x, Tensor rows);
 
     /**
      * {@code y = x · rstd ⊙ weight} with {@code rstd = 1/√(mean(x²) + eps)} of each row.
      *
      * @param y float [N, C]; may be x
-     * @param rstd float [1, N], kept for backward
+     * @param rstd precise [1, N], kept for backward
      * @param x float [N, C]
-     * @param weight float [1, C]
+     * @param weight precise [1, C]
      * @see <a href="https://arxiv.org/abs/1910.07467">Zhang and Sennrich 2019</a>
      */
     void rmsNorm(Tensor y, Tensor rstd, Tensor x, Tensor weight, double eps);
@@ -75,8 +80,8 @@ public interface Ops {
      * gradient) turns the other way.
      *
      * @param x float [N, heads · headDim]
-     * @param cos float [positions, R/2], R up to headDim
-     * @param sin float [positions, R/2]
+     * @param cos precise [positions, R/2], R up to headDim
+     * @param sin precise [positions, R/2]
      * @param positions I32 [1, N], each below the rows of cos
      */
     void rope(Tensor x, Tensor cos, Tensor sin, Tensor positions, int headDim, boolean inverse);
@@ -85,7 +90,7 @@ public interface Ops {
      * Causal softmax attention of each head h over key/value head {@code h / (H/Hkv)}.
      *
      * @param out float [queries, H·D]
-     * @param logSumExp float [H, queries], the logarithm of each softmax's denominator, kept for backward
+     * @param logSumExp precise [H, queries], the logarithm of each softmax's denominator, kept for backward
      * @param q float [queries, H·D]
      * @param k float [keys, Hkv·D]
      * @param v float [keys, Hkv·D]
@@ -131,46 +136,48 @@ public interface Ops {
     /** {@code y = x}; same shape, float types may differ (a cast). */
     void copy(Tensor y, Tensor x);
 
-    /** {@code y += alpha · x}. */
+    /** {@code y += alpha · x}. @param y either @param x either */
     void add(Tensor y, Tensor x, double alpha);
 
-    /** {@code y[i] += bias} for each row. @param y float [N, C] @param bias float [1, C] */
+    /** {@code y[i] += bias} for each row. @param y either [N, C] @param bias precise [1, C] */
     void addBias(Tensor y, Tensor bias);
 
     /**
      * {@code y = beta · y + x ⊙ scale} for each row; y may be x.
      *
-     * @param y float [N, C]
-     * @param x float [N, C]
-     * @param scale float [1, C]
+     * @param y either [N, C]
+     * @param x of the same type
+     * @param scale precise [1, C]
      */
     void scaleColumns(Tensor y, Tensor x, Tensor scale, double beta);
 
-    /** {@code out[j] += Σ_i a[i, j] · b[i, j]}. @param out float [1, C] @param a float [N, C] @param b float [N, C] */
+    /**
+     * {@code out[j] += Σ_i a[i, j] · b[i, j]}. @param out precise [1, C] @param a float [N, C] @param b float [N, C]
+     */
     void columnDots(Tensor out, Tensor a, Tensor b);
 
     /**
      * {@code out[o] = 1 / ‖W[o] + scale · b[o] · a‖₂}, the reciprocal lengths of an adapted weight's rows; 0 for a row
      * of zeros.
      *
-     * @param out float [1, W.rows]
-     * @param a float [r, W.cols]
-     * @param b float [W.rows, r]
+     * @param out precise [1, W.rows]
+     * @param a precise [r, W.cols]
+     * @param b precise [W.rows, r]
      */
     void inverseRowNorms(Tensor out, Weight w, Tensor a, Tensor b, double scale);
 
-    /** {@code y[i] = scale[i] · x[i]} for each row; y may be x. @param y float [N, C] @param scale float [1, N] */
+    /** {@code y[i] = scale[i] · x[i]} for each row; y may be x. @param y float [N, C] @param scale precise [1, N] */
     void scaleRows(Tensor y, Tensor x, Tensor scale);
 
-    /** {@code out[i] = Σ_j a[i, j] · b[i, j]}. @param out float [1, N] @param a float [N, C] @param b float [N, C] */
+    /** {@code out[i] = Σ_j a[i, j] · b[i, j]}. @param out precise [1, N] @param a float [N, C] @param b float [N, C] */
     void rowDots(Tensor out, Tensor a, Tensor b);
 
     /**
      * A router's choice: the k largest of each row's probabilities, largest first; of equal ones the first.
      *
-     * @param weights float [N, k]: their probabilities, divided by their sum if {@code normalize}
+     * @param weights precise [N, k]: their probabilities, divided by their sum if {@code normalize}
      * @param chosen I32 [1, N·k]: their columns, row after row
-     * @param logits float [N, E], E at least k; becomes its softmax
+     * @param logits precise [N, E], E at least k; becomes its softmax
      * @see <a href="https://arxiv.org/abs/2101.03961">Fedus et al. 2021, section 2</a>
      */
     void topKSoftmax(Tensor weights, Tensor chosen, Tensor logits, boolean normalize);
@@ -178,16 +185,16 @@ public interface Ops {
     /**
      * Gradient of {@link #topKSoftmax} with its choice as a constant.
      *
-     * @param dLogits float [N, E]; may be probabilities
-     * @param dWeights float [N, k]
+     * @param dLogits precise [N, E]; may be probabilities
+     * @param dWeights precise [N, k]
      * @param weights as the forward gave them
      * @param chosen as the forward gave it
-     * @param probabilities float [N, E]: what the forward made of its logits
+     * @param probabilities precise [N, E]: what the forward made of its logits
      */
     void topKSoftmaxBackward(
             Tensor dLogits, Tensor dWeights, Tensor weights, Tensor chosen, Tensor probabilities, boolean normalize);
 
-    /** Every element becomes {@code value}. */
+    /** Every element becomes {@code value}. @param y either */
     void fill(Tensor y, double value);
 
     /**
@@ -200,8 +207,8 @@ public interface Ops {
     /**
      * Loss of each row and, in place, its gradient. With smoothing s the target is {@code (1−s)·onehot + s/V}.
      *
-     * @param losses float [1, L]: {@code log Σ e^logits − target·logits}
-     * @param correct float [1, L]: 1 if no logit is above the label's, else 0
+     * @param losses precise [1, L]: {@code log Σ e^logits − target·logits}
+     * @param correct precise [1, L]: 1 if no logit is above the label's, else 0
      * @param logits float [L, V]; becomes {@code gradientScale · (softmax − target)} unless gradientScale is 0
      * @param labels I32 [1, L], each in [0, V)
      * @param smoothing in [0, 1)
@@ -210,14 +217,14 @@ public interface Ops {
     void crossEntropy(
             Tensor losses, Tensor correct, Tensor logits, Tensor labels, double gradientScale, double smoothing);
 
-    /** {@code Σ x²} in double, in a fixed order. */
+    /** {@code Σ x²} in double, in a fixed order. @param x either */
     double sumOfSquares(Tensor x);
 
     /**
      * One optimizer step on all elements; gradients must be finite.
      *
-     * @param p float [1, n], changed
-     * @param g float [1, n]
+     * @param p precise [1, n], changed
+     * @param g precise [1, n]
      * @param state of n parameters, changed
      */
     void optimizerStep(Tensor p, Tensor g, OptimizerState state, OptimizerStep step);

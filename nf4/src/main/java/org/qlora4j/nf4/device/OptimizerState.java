@@ -21,11 +21,11 @@ public sealed interface OptimizerState {
     /** The state of parameters {@code first} to {@code first + count - 1}: the same bytes. */
     OptimizerState range(int first, int count);
 
-    /** In the device's floating point type. */
+    /** In the device's precise type. */
     record Full(Tensor state1, Tensor state2) implements OptimizerState {
         /** New tensors, content undefined. */
         public static Full allocate(Scope scope, OptimizerRule rule, int n) {
-            return new Full(scope.newTensor(rule.state1Rows(), n), scope.newTensor(rule.state2Rows(), n));
+            return new Full(scope.newPrecise(rule.state1Rows(), n), scope.newPrecise(rule.state2Rows(), n));
         }
 
         @Override

@@ -74,6 +74,11 @@ final class PagedScope implements Scope {
     }
 
     @Override
+    public Tensor newPrecise(int rows, int cols) {
+        return newTensor(floatType.precise(), rows, cols);
+    }
+
+    @Override
     public long bytes() {
         return bytes;
     }

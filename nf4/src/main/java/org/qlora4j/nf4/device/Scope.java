@@ -16,8 +16,11 @@ public interface Scope extends Memory, AutoCloseable {
      */
     Tensor newTensor(DType dtype, int rows, int cols);
 
-    /** A tensor of the device's floating point type; content undefined. */
+    /** A tensor of the device's {@link Device#floatType}; content undefined. */
     Tensor newTensor(int rows, int cols);
+
+    /** A tensor of the device's {@link Device#preciseType}; content undefined. */
+    Tensor newPrecise(int rows, int cols);
 
     /** Bytes handed out so far, with padding. */
     long bytes();

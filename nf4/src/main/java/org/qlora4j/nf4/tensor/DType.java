@@ -31,6 +31,11 @@ public enum DType {
         return this == F64 || this == F32 || this == F16 || this == BF16;
     }
 
+    /** F32 in the place of 16-bit floating point types, else this type: what sums and parameters are kept in. */
+    public DType precise() {
+        return this == F16 || this == BF16 ? F32 : this;
+    }
+
     /** The name torch and config.json use, e.g. {@code bfloat16}. */
     public String torchName() {
         return switch (this) {

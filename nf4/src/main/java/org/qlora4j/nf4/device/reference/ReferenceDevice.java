@@ -16,11 +16,26 @@ import org.qlora4j.nf4.tensor.DType;
 public final class ReferenceDevice implements HostDevice {
     private static final String NAME = "reference";
 
-    private final HostScopes scopes = new HostScopes(NAME, DType.F64, Long.MAX_VALUE / 2, true);
-    private final Ops ops = new CheckedOps(new ReferenceOps(), NAME, DType.F64, true);
+    private final DType floatType;
+    private final HostScopes scopes;
+    private final Ops ops;
 
-    /** Opens the device. */
-    public ReferenceDevice() {}
+    /** Opens the device; all tensors in double. */
+    public ReferenceDevice() {
+        this(DType.F64);
+    }
+
+    /**
+     * Opens the device.
+     *
+     * @param floatType what every operation rounds its results to, the arithmetic itself is in double: BF16 shows what
+     *     a GPU's number format costs, without its order of sums
+     */
+    public ReferenceDevice(DType floatType) {
+        this.floatType = floatType;
+        scopes = new HostScopes(NAME, floatType, Long.MAX_VALUE / 2, true);
+        ops = new CheckedOps(new ReferenceOps(), NAME, floatType, true);
+    }
 
     @Override
     public String name() {
@@ -29,12 +44,13 @@ public final class ReferenceDevice implements HostDevice {
 
     @Override
     public String description() {
-        return "reference: plain loops in double precision, 1 thread";
+        return "reference: plain loops in double precision, 1 thread"
+                + (floatType == DType.F64 ? "" : ", results in " + floatType.torchName());
     }
 
     @Override
     public DType floatType() {
-        return DType.F64;
+        return floatType;
     }
 
     @Override
