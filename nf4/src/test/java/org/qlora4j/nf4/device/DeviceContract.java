@@ -16,6 +16,9 @@ abstract class DeviceContract {
     /** Tolerance of an elementwise result, and of sums over {@link #SIZES} at most. */
     double element;
 
+    /** The same for results in the device's precise type from operands in that type. */
+    double precise;
+
     TwoDevices both;
 
     /** Opens a device of the kind under test; the contract closes it. */
@@ -30,6 +33,7 @@ abstract class DeviceContract {
     void open() {
         both = new TwoDevices(openDevice(), 20261124);
         element = Tolerances.element(both.type());
+        precise = Tolerances.element(both.device.preciseType());
     }
 
     @AfterEach

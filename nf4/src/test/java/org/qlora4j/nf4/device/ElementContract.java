@@ -208,7 +208,7 @@ abstract class ElementContract extends RowContract {
             both.ops().add(y.mine(), x.mine(), -0.3);
             both.referenceOps().add(y.expected(), x.expected(), -0.3);
             both.assertClose("add " + what, y, element);
-            Pair bias = both.random(1, cols, scale, Layout.CONTIGUOUS);
+            Pair bias = both.preciseRandom(1, cols, scale, Layout.CONTIGUOUS);
             both.ops().addBias(y.mine(), bias.mine());
             both.referenceOps().addBias(y.expected(), bias.expected());
             both.assertClose("addBias " + what, y, element);
@@ -226,7 +226,7 @@ abstract class ElementContract extends RowContract {
         forEach((rows, cols, scale, layout) -> {
             String what = "scaleColumns " + rows + "x" + cols + " scale " + scale;
             Pair x = both.random(rows, cols, scale, layout);
-            Pair factors = both.random(1, cols, 1, Layout.CONTIGUOUS);
+            Pair factors = both.preciseRandom(1, cols, 1, Layout.CONTIGUOUS);
             for (double beta : new double[] {0, 1, -0.5}) {
                 Pair y = beta == 0 ? both.garbage(rows, cols, layout) : both.random(rows, cols, 1, layout);
                 both.ops().scaleColumns(y.mine(), x.mine(), factors.mine(), beta);
@@ -244,7 +244,7 @@ abstract class ElementContract extends RowContract {
         forEach((rows, cols, scale, layout) -> {
             Pair a = both.random(rows, cols, scale, layout);
             Pair b = both.random(rows, cols, 1, layout);
-            Pair out = both.random(1, cols, 1, Layout.CONTIGUOUS);
+            Pair out = both.preciseRandom(1, cols, 1, Layout.CONTIGUOUS);
             both.ops().columnDots(out.mine(), a.mine(), b.mine());
             both.referenceOps().columnDots(out.expected(), a.expected(), b.expected());
             both.assertClose("columnDots " + rows + "x" + cols + " scale " + scale, out, sum(rows));

@@ -39,7 +39,7 @@ abstract class OpsContract extends OptimizerContract {
         Pair k = both.random(shape.keys(), kvHeads * headDim, 1, layout);
         Pair v = both.random(shape.keys(), kvHeads * headDim, 1, layout);
         Pair out = both.garbage(shape.queries(), heads * headDim, layout);
-        Pair logSumExp = both.garbage(heads, shape.queries(), layout);
+        Pair logSumExp = both.preciseGarbage(heads, shape.queries(), layout);
         both.ops().attention(out.mine(), logSumExp.mine(), q.mine(), k.mine(), v.mine(), shape);
         both.referenceOps()
                 .attention(out.expected(), logSumExp.expected(), q.expected(), k.expected(), v.expected(), shape);

@@ -47,8 +47,8 @@ abstract class OptimizerContract extends ElementContract {
 
     private FullPair zeros(OptimizerRule rule, int n, Layout layout) {
         return new FullPair(
-                both.make(rule.state1Rows(), n, layout, new double[rule.state1Rows() * n]),
-                both.make(rule.state2Rows(), n, layout, new double[rule.state2Rows() * n]));
+                both.preciseMake(rule.state1Rows(), n, layout, new double[rule.state1Rows() * n]),
+                both.preciseMake(rule.state2Rows(), n, layout, new double[rule.state2Rows() * n]));
     }
 
     @ParameterizedTest
@@ -56,19 +56,19 @@ abstract class OptimizerContract extends ElementContract {
     void fullState(OptimizerRule rule) {
         for (int i = 0; i < COUNTS.length; i++) {
             int n = COUNTS[i];
-            Pair p = both.random(1, n, 1, layout(i));
+            Pair p = both.preciseRandom(1, n, 1, layout(i));
             FullPair state = zeros(rule, n, layout(i));
             for (long t = 1; t <= 4; t++) {
-                Pair g = both.random(1, n, SCALES[(int) (t + i) % SCALES.length], layout(i));
+                Pair g = both.preciseRandom(1, n, SCALES[(int) (t + i) % SCALES.length], layout(i));
                 OptimizerStep step = new OptimizerStep(rule, t, 1e-2, 0.7);
                 both.ops().optimizerStep(p.mine(), g.mine(), state.mine(), step);
                 both.referenceOps().optimizerStep(p.expected(), g.expected(), state.expected(), step);
                 String what = rule + " n " + n + " step " + t;
                 // SGD's parameters are as large as its gradients
-                both.assertClose(what + " p", p, 4 * element);
+                both.assertClose(what + " p", p, 4 * precise);
                 // averages may pass near zero after a change of sign: the largest value is the measure
-                both.assertClose(what + " state1", state.state1, 4 * element);
-                both.assertClose(what + " state2", state.state2, 4 * element);
+                both.assertClose(what + " state1", state.state1, 4 * precise);
+                both.assertClose(what + " state2", state.state2, 4 * precise);
             }
         }
     }
@@ -76,13 +76,13 @@ abstract class OptimizerContract extends ElementContract {
     @ParameterizedTest
     @MethodSource("rules")
     void withoutGradientOnlyDecayMovesParameters(OptimizerRule rule) {
-        Pair p = both.random(1, 300, 1, Layout.CONTIGUOUS);
-        Pair g = both.make(1, 300, Layout.CONTIGUOUS, new double[300]);
+        Pair p = both.preciseRandom(1, 300, 1, Layout.CONTIGUOUS);
+        Pair g = both.preciseMake(1, 300, Layout.CONTIGUOUS, new double[300]);
         FullPair state = zeros(rule, 300, Layout.CONTIGUOUS);
         OptimizerStep step = new OptimizerStep(rule, 1, 0.5, 1);
         both.ops().optimizerStep(p.mine(), g.mine(), state.mine(), step);
         both.referenceOps().optimizerStep(p.expected(), g.expected(), state.expected(), step);
-        both.assertClose(rule + " decay", p, 2 * element);
+        both.assertClose(rule + " decay", p, 2 * precise);
     }
 
     @ParameterizedTest
@@ -90,8 +90,8 @@ abstract class OptimizerContract extends ElementContract {
     void aRangeIsSteppedAloneAsInTheWhole(OptimizerRule rule) {
         int n = 1000;
         try (Scope scope = both.device.newScope()) {
-            Pair p = both.random(1, n, 1, Layout.CONTIGUOUS);
-            Pair g = both.random(1, n, 1, Layout.CONTIGUOUS);
+            Pair p = both.preciseRandom(1, n, 1, Layout.CONTIGUOUS);
+            Pair g = both.preciseRandom(1, n, 1, Layout.CONTIGUOUS);
             for (Blockwise8.Rule rounding : Blockwise8.Rule.values()) {
                 EightBit whole = zeros(both.device, scope, rule, n, rounding);
                 EightBit split = zeros(both.device, scope, rule, n, rounding);
@@ -110,7 +110,7 @@ abstract class OptimizerContract extends ElementContract {
     }
 
     private Tensor copy(Scope scope, Tensor x) {
-        Tensor y = scope.newTensor(x.rows(), x.cols());
+        Tensor y = scope.newPrecise(x.rows(), x.cols());
         both.ops().copy(y, x);
         return y;
     }
@@ -146,9 +146,9 @@ abstract class OptimizerContract extends ElementContract {
                         Scope exact = both.reference.newScope()) {
                     EightBit mine = zeros(both.device, scope, rule, n, rounding);
                     EightBit expected = zeros(both.reference, exact, rule, n, rounding);
-                    Pair p = both.random(1, n, 1, Layout.CONTIGUOUS);
+                    Pair p = both.preciseRandom(1, n, 1, Layout.CONTIGUOUS);
                     for (long t = 1; t <= 3; t++) {
-                        Pair g = both.random(1, n, 1, Layout.CONTIGUOUS);
+                        Pair g = both.preciseRandom(1, n, 1, Layout.CONTIGUOUS);
                         OptimizerStep step = new OptimizerStep(rule, t, 1e-2, 0.7);
                         both.ops().optimizerStep(p.mine(), g.mine(), mine, step);
                         both.referenceOps().optimizerStep(p.expected(), g.expected(), expected, step);
@@ -160,7 +160,7 @@ abstract class OptimizerContract extends ElementContract {
                         boolean cancels =
                                 rule instanceof OptimizerRule.RmsProp || rule instanceof OptimizerRule.Adagrad;
                         if (other == 0 && t == 1 && !cancels) {
-                            both.assertClose(what + " p", p, 4 * element);
+                            both.assertClose(what + " p", p, 4 * precise);
                         }
                     }
                 }
@@ -188,8 +188,8 @@ abstract class OptimizerContract extends ElementContract {
         OptimizerRule rule = new OptimizerRule.Adagrad(0, 0.5);
         for (Blockwise8.Rule rounding : Blockwise8.Rule.values()) {
             try (Scope scope = both.device.newScope()) {
-                Tensor p = scope.newTensor(1, 1);
-                Tensor g = scope.newTensor(1, 1);
+                Tensor p = scope.newPrecise(1, 1);
+                Tensor g = scope.newPrecise(1, 1);
                 both.ops().fill(p, 2);
                 both.ops().fill(g, 3);
                 EightBit state = zeros(both.device, scope, rule, 1, rounding);
@@ -206,8 +206,8 @@ abstract class OptimizerContract extends ElementContract {
     void nearestCodesKeepTheSign() {
         OptimizerRule rule = new OptimizerRule.Sgd(0.5, 0);
         try (Scope scope = both.device.newScope()) {
-            Tensor p = scope.newTensor(1, 4);
-            Tensor g = scope.newTensor(1, 4);
+            Tensor p = scope.newPrecise(1, 4);
+            Tensor g = scope.newPrecise(1, 4);
             both.ops().fill(p, 0);
             both.device.upload(g, new float[] {1, -1e-9f, 1e-9f, 0}, 0);
             EightBit state = zeros(both.device, scope, rule, 4, Blockwise8.Rule.NEAREST);

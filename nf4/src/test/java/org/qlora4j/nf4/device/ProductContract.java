@@ -172,7 +172,7 @@ abstract class ProductContract extends DeviceContract {
         for (int i = 0; i < SIZES.length; i++) {
             int rows = SIZES[(i * 5 + 3) % SIZES.length];
             int vocabulary = SIZES[(i * 3 + 1) % SIZES.length];
-            Pair dTable = both.random(vocabulary, SIZES[i], 1, layout(i));
+            Pair dTable = both.preciseRandom(vocabulary, SIZES[i], 1, layout(i));
             Pair ids = both.randomIndices(rows, vocabulary);
             Pair dOut = both.random(rows, SIZES[i], 1, layout(i / 2));
             both.ops().embeddingBackward(dTable.mine(), ids.mine(), dOut.mine());
@@ -194,9 +194,9 @@ abstract class ProductContract extends DeviceContract {
     }
 
     private void lengths(WeightPair w, int rank, double scale, Layout layout) {
-        Pair a = both.random(rank, w.mine().cols(), 1, layout);
-        Pair b = both.random(w.mine().rows(), rank, 1, layout);
-        Pair out = both.garbage(1, w.mine().rows(), Layout.CONTIGUOUS);
+        Pair a = both.preciseRandom(rank, w.mine().cols(), 1, layout);
+        Pair b = both.preciseRandom(w.mine().rows(), rank, 1, layout);
+        Pair out = both.preciseGarbage(1, w.mine().rows(), Layout.CONTIGUOUS);
         both.ops().inverseRowNorms(out.mine(), w.mine(), a.mine(), b.mine(), scale);
         both.referenceOps().inverseRowNorms(out.expected(), w.expected(), a.expected(), b.expected(), scale);
         // a row of one element may nearly cancel: W + s·b·a has the rounding error of its terms
@@ -207,9 +207,9 @@ abstract class ProductContract extends DeviceContract {
     @Test
     void inverseNormOfARowOfZerosIsZero() {
         Pair values = both.make(2, 3, Layout.CONTIGUOUS, new double[] {0, 0, 0, 3, 0, 4});
-        Pair a = both.make(1, 3, Layout.CONTIGUOUS, new double[] {1, 2, 3});
-        Pair b = both.make(2, 1, Layout.CONTIGUOUS, new double[2]);
-        Pair out = both.garbage(1, 2, Layout.CONTIGUOUS);
+        Pair a = both.preciseMake(1, 3, Layout.CONTIGUOUS, new double[] {1, 2, 3});
+        Pair b = both.preciseMake(2, 1, Layout.CONTIGUOUS, new double[2]);
+        Pair out = both.preciseGarbage(1, 2, Layout.CONTIGUOUS);
         both.ops().inverseRowNorms(out.mine(), new Weight.Dense(values.mine()), a.mine(), b.mine(), 1);
         assertArrayEquals(new double[] {0, 0.2}, both.values(out.mine()), 1e-7);
     }

@@ -56,12 +56,12 @@ abstract class RowContract extends ProductContract {
             int cols = SIZES[i];
             String what = rows + "x" + cols;
             Pair x = both.random(rows, cols, 1, layout(i));
-            Pair scale = both.random(1, rows, 1, Layout.CONTIGUOUS);
+            Pair scale = both.preciseRandom(1, rows, 1, Layout.CONTIGUOUS);
             Pair y = both.garbage(rows, cols, layout(i + 1));
             both.ops().scaleRows(y.mine(), x.mine(), scale.mine());
             both.referenceOps().scaleRows(y.expected(), x.expected(), scale.expected());
             both.assertClose("scaleRows " + what, y, element);
-            Pair dots = both.garbage(1, rows, Layout.CONTIGUOUS);
+            Pair dots = both.preciseGarbage(1, rows, Layout.CONTIGUOUS);
             both.ops().rowDots(dots.mine(), x.mine(), y.mine());
             both.referenceOps().rowDots(dots.expected(), x.expected(), y.expected());
             both.assertClose("rowDots " + what, dots, sum(cols));
@@ -86,8 +86,8 @@ abstract class RowContract extends ProductContract {
 
     private void route(int rows, int experts, int k, double scale, boolean normalize, int turn) {
         String what = "topKSoftmax " + k + " of " + experts + " scale " + scale + " normalize " + normalize;
-        Pair logits = both.random(rows, experts, scale, layout(turn));
-        Pair weights = both.garbage(rows, k, layout(turn + 1));
+        Pair logits = both.preciseRandom(rows, experts, scale, layout(turn));
+        Pair weights = both.preciseGarbage(rows, k, layout(turn + 1));
         Pair chosen = both.indices(new int[rows * k]);
         both.ops().topKSoftmax(weights.mine(), chosen.mine(), logits.mine(), normalize);
         both.referenceOps().topKSoftmax(weights.expected(), chosen.expected(), logits.expected(), normalize);
@@ -101,8 +101,8 @@ abstract class RowContract extends ProductContract {
         both.assertClose(what + " weights", weights, tolerance);
         both.assertClose(what + " probabilities", logits, tolerance);
 
-        Pair d = both.random(rows, k, 1, layout(turn));
-        Pair apart = both.garbage(rows, experts, layout(turn + 1));
+        Pair d = both.preciseRandom(rows, k, 1, layout(turn));
+        Pair apart = both.preciseGarbage(rows, experts, layout(turn + 1));
         for (Pair out : List.of(apart, logits)) {
             both.ops()
                     .topKSoftmaxBackward(out.mine(), d.mine(), weights.mine(), chosen.mine(), logits.mine(), normalize);
@@ -128,8 +128,8 @@ abstract class RowContract extends ProductContract {
     @Test
     void topKSoftmaxTakesTheFirstOfEqualsAndSurvivesNaN() {
         double nan = Double.NaN;
-        Pair logits = both.make(2, 4, Layout.STRIDED, new double[] {1, 2, 2, 1, nan, nan, nan, nan});
-        Pair weights = both.garbage(2, 3, Layout.CONTIGUOUS);
+        Pair logits = both.preciseMake(2, 4, Layout.STRIDED, new double[] {1, 2, 2, 1, nan, nan, nan, nan});
+        Pair weights = both.preciseGarbage(2, 3, Layout.CONTIGUOUS);
         Pair chosen = both.indices(9, 9, 9, 9, 9, 9);
         both.ops().topKSoftmax(weights.mine(), chosen.mine(), logits.mine(), true);
         int[] found = new int[6];
@@ -159,9 +159,9 @@ abstract class RowContract extends ProductContract {
         String what = "rmsNorm " + rows + "x" + cols + " scale " + scale;
         Layout layout = layout(turn);
         Pair x = both.random(rows, cols, scale, layout);
-        Pair weight = both.random(1, cols, 1, Layout.CONTIGUOUS);
+        Pair weight = both.preciseRandom(1, cols, 1, Layout.CONTIGUOUS);
         Pair y = both.garbage(rows, cols, layout);
-        Pair rstd = both.garbage(1, rows, Layout.CONTIGUOUS);
+        Pair rstd = both.preciseGarbage(1, rows, Layout.CONTIGUOUS);
         both.ops().rmsNorm(y.mine(), rstd.mine(), x.mine(), weight.mine(), 1e-5);
         both.referenceOps().rmsNorm(y.expected(), rstd.expected(), x.expected(), weight.expected(), 1e-5);
         both.assertClose(what + " rstd", rstd, sum(cols));
@@ -194,8 +194,10 @@ abstract class RowContract extends ProductContract {
         for (int headDim : new int[] {2, 6, 8, 14, 32, 34, 64, 128}) {
             for (int heads : new int[] {1, 3}) {
                 int rows = headDim % 4 == 0 ? 13 : 1;
-                Pair cos = both.make(positions, headDim / 2, Layout.CONTIGUOUS, angles(positions, headDim, true));
-                Pair sin = both.make(positions, headDim / 2, Layout.CONTIGUOUS, angles(positions, headDim, false));
+                Pair cos =
+                        both.preciseMake(positions, headDim / 2, Layout.CONTIGUOUS, angles(positions, headDim, true));
+                Pair sin =
+                        both.preciseMake(positions, headDim / 2, Layout.CONTIGUOUS, angles(positions, headDim, false));
                 Pair x = both.random(rows, heads * headDim, 1, layout(heads / 2));
                 Pair at = both.randomIndices(rows, positions);
                 both.ops().rope(x.mine(), cos.mine(), sin.mine(), at.mine(), headDim, inverse);
@@ -208,8 +210,8 @@ abstract class RowContract extends ProductContract {
     @Test
     void ropeOfTheFirstElementsOfEachHead() {
         for (int[] size : new int[][] {{5, 2}, {5, 4}, {24, 12}, {96, 32}, {64, 34}, {80, 64}}) {
-            Pair cos = both.make(9, size[1] / 2, Layout.CONTIGUOUS, angles(9, size[1], true));
-            Pair sin = both.make(9, size[1] / 2, Layout.CONTIGUOUS, angles(9, size[1], false));
+            Pair cos = both.preciseMake(9, size[1] / 2, Layout.CONTIGUOUS, angles(9, size[1], true));
+            Pair sin = both.preciseMake(9, size[1] / 2, Layout.CONTIGUOUS, angles(9, size[1], false));
             Pair x = both.random(7, 3 * size[0], 1, layout(size[1]));
             Pair at = both.randomIndices(7, 9);
             both.ops().rope(x.mine(), cos.mine(), sin.mine(), at.mine(), size[0], false);
@@ -246,8 +248,8 @@ abstract class RowContract extends ProductContract {
         String what = "crossEntropy " + rows + "x" + vocabulary + " scale " + scale + " smoothing " + smoothing;
         Pair logits = both.random(rows, vocabulary, scale, layout);
         Pair labels = both.randomIndices(rows, vocabulary);
-        Pair losses = both.garbage(1, rows, Layout.CONTIGUOUS);
-        Pair correct = both.garbage(1, rows, Layout.CONTIGUOUS);
+        Pair losses = both.preciseGarbage(1, rows, Layout.CONTIGUOUS);
+        Pair correct = both.preciseGarbage(1, rows, Layout.CONTIGUOUS);
         // log of a sum and its label may nearly cancel: the error is relative to the logits
         double tolerance = vocabulary == 1 ? 1 : sum(vocabulary) * Math.max(1, scale);
         crossEntropy(losses, correct, logits, labels, 0, smoothing);
@@ -277,8 +279,8 @@ abstract class RowContract extends ProductContract {
     void lossOfAHopelessLabelIsFinite() {
         Pair logits = both.make(2, 3, Layout.CONTIGUOUS, new double[] {3e4, -3e4, 0, -3e4, -3e4, -3e4});
         Pair labels = both.indices(1, 2);
-        Pair losses = both.garbage(1, 2, Layout.CONTIGUOUS);
-        Pair correct = both.garbage(1, 2, Layout.CONTIGUOUS);
+        Pair losses = both.preciseGarbage(1, 2, Layout.CONTIGUOUS);
+        Pair correct = both.preciseGarbage(1, 2, Layout.CONTIGUOUS);
         crossEntropy(losses, correct, logits, labels, 1, 0);
         both.assertClose("losses", losses, element);
         both.assertClose("gradient", logits, element);

@@ -82,6 +82,22 @@ final class TwoDevices implements AutoCloseable {
         return make(type(), rows, cols, layout, values);
     }
 
+    /** As {@link #garbage}, in the device's precise type. */
+    Pair preciseGarbage(int rows, int cols, Layout layout) {
+        return preciseMake(rows, cols, layout, nan(rows * cols));
+    }
+
+    /** As {@link #random}, in the device's precise type. */
+    Pair preciseRandom(int rows, int cols, double scale, Layout layout) {
+        double[] values = new double[rows * cols];
+        Arrays.setAll(values, i -> scale * gaussian());
+        return preciseMake(rows, cols, layout, values);
+    }
+
+    Pair preciseMake(int rows, int cols, Layout layout, double[] values) {
+        return make(device.preciseType(), rows, cols, layout, values);
+    }
+
     Pair make(DType type, int rows, int cols, Layout layout, double[] values) {
         Tensor whole = mine.newTensor(type, rows + 2 * layout.frameRows, cols + layout.left + layout.right);
         device.upload(whole, nan((int) whole.numel()), 0);
@@ -90,7 +106,8 @@ final class TwoDevices implements AutoCloseable {
         double[] rounded = new double[values.length];
         device.download(part, rounded, 0);
         // the reference computes in double whatever the device's type, but from the device's inputs
-        Tensor exact = expected.newTensor(type == type() ? DType.F64 : type, rows, cols);
+        Tensor exact =
+                expected.newTensor(type == type() || type == device.preciseType() ? DType.F64 : type, rows, cols);
         reference.upload(exact, rounded, 0);
         return new Pair(part, exact, whole, layout);
     }
@@ -251,10 +268,19 @@ final class TwoDevices implements AutoCloseable {
         double[] want = expectedValues(pair);
         for (int i = 0; i < got.length; i++) {
             int index = i;
-            double rounded = pair.mine.dtype() == DType.F64 ? want[i] : (float) want[i];
+            double rounded = rounded(pair.mine.dtype(), want[i]);
             assertEquals(rounded, got[i], () -> at(what, pair, index));
         }
         assertFrame(what, pair);
+    }
+
+    private static double rounded(DType type, double value) {
+        return switch (type) {
+            case F64 -> value;
+            case BF16 -> HostElements.bf16ToFloat(HostElements.floatToBf16((float) value));
+            case F16 -> Float.float16ToFloat(Float.floatToFloat16((float) value));
+            default -> (float) value;
+        };
     }
 
     private double[] expectedValues(Pair pair) {
