@@ -14,7 +14,7 @@ import org.qlora4j.nf4.weight.Weight;
 
 /**
  * A device without memory and arithmetic: a model's own code runs on it in milliseconds, and what it would hold is
- * counted by the rules of {@link HostScopes}. Downloads leave the host's arrays as they are, results are 0.
+ * counted by the rules of {@link PooledScopes}. Downloads leave the host's arrays as they are, results are 0.
  */
 public final class DryDevice implements Device {
     /** Owner of the buffers that products with frozen weights take. */
@@ -48,8 +48,8 @@ public final class DryDevice implements Device {
 
     private final String name;
     private final DType floatType;
-    private final HostScopes scopes;
-    private final HostScopes paged;
+    private final PooledScopes scopes;
+    private final PooledScopes paged;
     private final Scratch scratch;
     private final Ops ops;
     private final Scope tables;
@@ -61,8 +61,8 @@ public final class DryDevice implements Device {
         this.name = name;
         this.floatType = floatType;
         this.scratch = scratch;
-        scopes = HostScopes.dry(name, floatType);
-        paged = HostScopes.dry(name, floatType);
+        scopes = PooledScopes.dry(name, floatType);
+        paged = PooledScopes.dry(name, floatType);
         // a proxy, not a class: whatever the operation, there is nothing to do but to take its buffers
         Ops dry = (Ops) Proxy.newProxyInstance(
                 Ops.class.getClassLoader(), new Class<?>[] {Ops.class}, (proxy, method, arguments) -> {

@@ -23,14 +23,14 @@ import org.qlora4j.nf4.weight.Weight;
 
 /** Each kind of mistake is refused before the device sees it, with a message that names operation and argument. */
 class CheckedOpsTest {
-    private HostScopes scopes;
+    private PooledScopes scopes;
     private Scope scope;
     private int calls;
     private CheckedOps ops;
 
     @BeforeEach
     void open() {
-        scopes = new HostScopes("test", DType.F32);
+        scopes = new PooledScopes("test", DType.F32);
         scope = scopes.newScope();
         ops = new CheckedOps(counting(), "test", DType.F32, true);
     }
@@ -189,7 +189,7 @@ class CheckedOpsTest {
 
     @Test
     void devices() {
-        try (HostScopes other = new HostScopes("elsewhere", DType.F32);
+        try (PooledScopes other = new PooledScopes("elsewhere", DType.F32);
                 Scope theirs = other.newScope()) {
             Tensor far = theirs.newTensor(2, 2);
             refused("swiGlu: up must be on test, got F32 [2, 2] on elsewhere", () -> ops.swiGlu(t(2, 2), t(2, 2), far));

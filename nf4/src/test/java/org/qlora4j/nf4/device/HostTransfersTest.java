@@ -17,7 +17,7 @@ class HostTransfersTest {
             value = DType.class,
             names = {"F64", "F32", "BF16", "F16"})
     void floatsGoThereAndBackThroughStridedTensors(DType type) {
-        try (HostScopes scopes = new HostScopes("test", DType.F32);
+        try (PooledScopes scopes = new PooledScopes("test", DType.F32);
                 Scope scope = scopes.newScope()) {
             Tensor whole = scope.newTensor(type, 4, 5);
             HostTransfers.upload(whole, new double[20], 0);
@@ -57,7 +57,7 @@ class HostTransfersTest {
 
     @Test
     void mistakesAreNamed() {
-        try (HostScopes scopes = new HostScopes("test", DType.F32)) {
+        try (PooledScopes scopes = new PooledScopes("test", DType.F32)) {
             Tensor late;
             try (Scope scope = scopes.newScope()) {
                 Tensor t = scope.newTensor(2, 3);

@@ -5,7 +5,7 @@ import static org.qlora4j.nf4.device.cpu.ScalarKernels.set;
 
 import org.qlora4j.bindings.OneDnn;
 import org.qlora4j.nf4.device.AttentionShape;
-import org.qlora4j.nf4.device.HostScopes;
+import org.qlora4j.nf4.device.PooledScopes;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -20,9 +20,9 @@ final class Attention {
 
     private final Workers workers;
     private final Kernels kernels;
-    private final HostScopes scopes;
+    private final PooledScopes scopes;
 
-    Attention(Workers workers, Kernels kernels, HostScopes scopes) {
+    Attention(Workers workers, Kernels kernels, PooledScopes scopes) {
         this.workers = workers;
         this.kernels = kernels;
         this.scopes = scopes;

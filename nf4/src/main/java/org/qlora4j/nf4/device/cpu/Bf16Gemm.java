@@ -1,7 +1,7 @@
 package org.qlora4j.nf4.device.cpu;
 
 import org.qlora4j.bindings.OneDnn;
-import org.qlora4j.nf4.device.HostScopes;
+import org.qlora4j.nf4.device.PooledScopes;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -22,9 +22,9 @@ final class Bf16Gemm {
 
     private final Workers workers;
     private final Kernels kernels;
-    private final HostScopes scopes;
+    private final PooledScopes scopes;
 
-    Bf16Gemm(Workers workers, Kernels kernels, HostScopes scopes) {
+    Bf16Gemm(Workers workers, Kernels kernels, PooledScopes scopes) {
         this.workers = workers;
         this.kernels = kernels;
         this.scopes = scopes;

@@ -12,9 +12,9 @@ import java.util.Set;
 import org.qlora4j.bindings.OneDnn;
 import org.qlora4j.nf4.device.CheckedOps;
 import org.qlora4j.nf4.device.HostDevice;
-import org.qlora4j.nf4.device.HostScopes;
 import org.qlora4j.nf4.device.HostTransfers;
 import org.qlora4j.nf4.device.Ops;
+import org.qlora4j.nf4.device.PooledScopes;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -24,7 +24,7 @@ import org.qlora4j.nf4.weight.QuantType;
 public final class CpuDevice implements HostDevice {
     private static final String NAME = "cpu";
 
-    private final HostScopes scopes = new HostScopes(NAME, DType.F32);
+    private final PooledScopes scopes = new PooledScopes(NAME, DType.F32);
     private final Scope tableScope;
     private final Workers workers;
     private final CheckedOps ops;

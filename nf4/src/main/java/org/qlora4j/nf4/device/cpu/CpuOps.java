@@ -9,10 +9,10 @@ import org.qlora4j.bindings.HostMemory;
 import org.qlora4j.nf4.device.AttentionShape;
 import org.qlora4j.nf4.device.Dropout;
 import org.qlora4j.nf4.device.HostElements;
-import org.qlora4j.nf4.device.HostScopes;
 import org.qlora4j.nf4.device.Ops;
 import org.qlora4j.nf4.device.OptimizerState;
 import org.qlora4j.nf4.device.OptimizerStep;
+import org.qlora4j.nf4.device.PooledScopes;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.nf4.weight.Weight;
@@ -36,7 +36,7 @@ final class CpuOps implements Ops {
     private final Attention attention;
     private final Optimizers optimizers;
 
-    CpuOps(Workers workers, Kernels kernels, HostScopes scopes, long[] tables, boolean bf16) {
+    CpuOps(Workers workers, Kernels kernels, PooledScopes scopes, long[] tables, boolean bf16) {
         this.workers = workers;
         this.kernels = kernels;
         this.gemm = new Gemm(workers, kernels, scopes, tables, bf16);

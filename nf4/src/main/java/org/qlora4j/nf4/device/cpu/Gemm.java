@@ -5,7 +5,7 @@ import static org.qlora4j.nf4.device.cpu.ScalarKernels.set;
 
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.OneDnn;
-import org.qlora4j.nf4.device.HostScopes;
+import org.qlora4j.nf4.device.PooledScopes;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -35,12 +35,12 @@ final class Gemm {
 
     private final Workers workers;
     private final Kernels kernels;
-    private final HostScopes scopes;
+    private final PooledScopes scopes;
     private final long[] tables;
     /** For products with frozen weights, if they are computed in bf16. */
     private final @Nullable Bf16Gemm bf16;
 
-    Gemm(Workers workers, Kernels kernels, HostScopes scopes, long[] tables, boolean inBf16) {
+    Gemm(Workers workers, Kernels kernels, PooledScopes scopes, long[] tables, boolean inBf16) {
         this.workers = workers;
         this.kernels = kernels;
         this.scopes = scopes;

@@ -1,11 +1,11 @@
 package org.qlora4j.nf4.device.cpu;
 
-import org.qlora4j.nf4.device.HostScopes;
 import org.qlora4j.nf4.device.OptimizerRule;
 import org.qlora4j.nf4.device.OptimizerState;
 import org.qlora4j.nf4.device.OptimizerState.EightBit;
 import org.qlora4j.nf4.device.OptimizerState.Full;
 import org.qlora4j.nf4.device.OptimizerStep;
+import org.qlora4j.nf4.device.PooledScopes;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -24,9 +24,9 @@ final class Optimizers {
     private final Workers workers;
     private final OptimizerKernels kernels;
     private final Kernels loops;
-    private final HostScopes scopes;
+    private final PooledScopes scopes;
 
-    Optimizers(Workers workers, Kernels loops, HostScopes scopes) {
+    Optimizers(Workers workers, Kernels loops, PooledScopes scopes) {
         this.workers = workers;
         this.loops = loops;
         this.kernels = loops.optimizers();

@@ -3,8 +3,8 @@ package org.qlora4j.nf4.device.reference;
 import com.google.errorprone.annotations.MustBeClosed;
 import org.qlora4j.nf4.device.CheckedOps;
 import org.qlora4j.nf4.device.HostDevice;
-import org.qlora4j.nf4.device.HostScopes;
 import org.qlora4j.nf4.device.Ops;
+import org.qlora4j.nf4.device.PooledScopes;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.DType;
 
@@ -17,7 +17,7 @@ public final class ReferenceDevice implements HostDevice {
     private static final String NAME = "reference";
 
     private final DType floatType;
-    private final HostScopes scopes;
+    private final PooledScopes scopes;
     private final Ops ops;
 
     /** Opens the device; all tensors in double. */
@@ -33,7 +33,7 @@ public final class ReferenceDevice implements HostDevice {
      */
     public ReferenceDevice(DType floatType) {
         this.floatType = floatType;
-        scopes = new HostScopes(NAME, floatType, Long.MAX_VALUE / 2, true);
+        scopes = new PooledScopes(NAME, floatType, Long.MAX_VALUE / 2, true);
         ops = new CheckedOps(new ReferenceOps(), NAME, floatType, true);
     }
 

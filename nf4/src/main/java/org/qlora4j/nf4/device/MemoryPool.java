@@ -1,18 +1,17 @@
 package org.qlora4j.nf4.device;
 
-import java.lang.foreign.Arena;
 import java.util.ArrayList;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The native memory of one host device, in chunks: taken by scopes, given back by them, kept for the next one.
+ * The memory of one device, in chunks: taken by scopes, given back by them, kept for the next one.
  *
  * <p>The smallest idle chunk that fits is reused; what is left of it stays idle, and idle neighbours become one again.
  * So passes of all lengths find room in what the longest one took. Memory comes from the system in regions. Before a
  * new one is made, regions nobody uses go back, the largest first, as long as more would be held than was ever in use,
  * and an eighth.
  */
-final class HostPool implements AutoCloseable {
+final class MemoryPool implements AutoCloseable {
     /** 4 MiB, the size scopes ask for to place small tensors in: norms, row statistics, LoRA's rank-r activations. */
     static final long SMALL_CHUNK = 4L << 20;
 
@@ -23,8 +22,7 @@ final class HostPool implements AutoCloseable {
 
     /** A part of a region, or all of it. */
     static final class Chunk {
-        /** The region's memory; none in a dry pool. */
-        private final @Nullable Arena arena;
+        private final MemorySource.Region region;
 
         private final long address;
         private long bytes;
@@ -34,8 +32,8 @@ final class HostPool implements AutoCloseable {
         private @Nullable Chunk after;
         private boolean idle;
 
-        private Chunk(@Nullable Arena arena, long address, long bytes) {
-            this.arena = arena;
+        private Chunk(MemorySource.Region region, long address, long bytes) {
+            this.region = region;
             this.address = address;
             this.bytes = bytes;
         }
@@ -53,15 +51,13 @@ final class HostPool implements AutoCloseable {
         }
 
         private void free() {
-            if (arena != null) {
-                arena.close();
-            }
+            region.close();
         }
     }
 
     private final String deviceName;
     private final long limitBytes;
-    private final boolean dry;
+    private final MemorySource source;
     /** Chunks no scope uses, ascending by size. */
     private final ArrayList<Chunk> idle = new ArrayList<>();
 
@@ -73,14 +69,12 @@ final class HostPool implements AutoCloseable {
     private long peak;
     private long peakInUse;
     private long systemAllocations;
-    private long dryAddress = PAGE;
     private boolean open = true;
 
-    /** @param dry whether chunks are counted only: there is no memory at their addresses */
-    HostPool(String deviceName, long limitBytes, boolean dry) {
+    MemoryPool(String deviceName, long limitBytes, MemorySource source) {
         this.deviceName = deviceName;
         this.limitBytes = limitBytes;
-        this.dry = dry;
+        this.source = source;
     }
 
     /**
@@ -116,7 +110,7 @@ final class HostPool implements AutoCloseable {
         if (left < LEAST_REST) {
             return;
         }
-        Chunk rest = new Chunk(chunk.arena, chunk.address + wanted, left);
+        Chunk rest = new Chunk(chunk.region, chunk.address + wanted, left);
         chunk.bytes = wanted;
         rest.before = chunk;
         rest.after = chunk.after;
@@ -178,7 +172,7 @@ final class HostPool implements AutoCloseable {
     private Chunk allocate(long bytes) {
         Chunk chunk;
         try {
-            chunk = dry ? withoutMemory(bytes) : fromSystem(bytes);
+            chunk = fromSource(bytes);
         } catch (OutOfMemoryError full) {
             for (int i = idle.size() - 1; i >= 0; i--) {
                 if (idle.get(i).isRegion()) {
@@ -186,7 +180,7 @@ final class HostPool implements AutoCloseable {
                 }
             }
             try {
-                chunk = fromSystem(bytes);
+                chunk = fromSource(bytes);
             } catch (OutOfMemoryError stillFull) {
                 OutOfDeviceMemoryException e = new OutOfDeviceMemoryException(deviceName, bytes, held - idleBytes);
                 e.initCause(stillFull);
@@ -200,22 +194,9 @@ final class HostPool implements AutoCloseable {
         return chunk;
     }
 
-    private Chunk withoutMemory(long bytes) {
-        Chunk chunk = new Chunk(null, dryAddress, bytes);
-        dryAddress += bytes;
-        return chunk;
-    }
-
-    @SuppressWarnings("MustBeClosedChecker") // the chunk owns the arena
-    private static Chunk fromSystem(long bytes) {
-        // shared: worker threads of the device touch it; the JDK zeroes it once
-        Arena arena = Arena.ofShared();
-        try {
-            return new Chunk(arena, arena.allocate(bytes, 64).address(), bytes);
-        } catch (Throwable t) {
-            arena.close();
-            throw t;
-        }
+    private Chunk fromSource(long bytes) {
+        MemorySource.Region region = source.allocate(bytes);
+        return new Chunk(region, region.address(), bytes);
     }
 
     private void freeIdle(int index) {

@@ -14,12 +14,12 @@ import org.qlora4j.bindings.HostMemory;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
-class HostScopesTest {
+class PooledScopesTest {
     private static final long MIB = 1L << 20;
 
     @Test
     void tensorsAreAlignedAndDoNotOverlap() {
-        try (HostScopes scopes = new HostScopes("test", DType.F32);
+        try (PooledScopes scopes = new PooledScopes("test", DType.F32);
                 Scope scope = scopes.newScope()) {
             List<Tensor> tensors = new ArrayList<>();
             for (int i = 0; i < 200; i++) {
@@ -28,7 +28,7 @@ class HostScopesTest {
             tensors.add(scope.newTensor(700, 1000));
             for (int i = 0; i < tensors.size(); i++) {
                 Tensor a = tensors.get(i);
-                assertEquals(0, a.address() % HostScopes.ALIGNMENT, a.toString());
+                assertEquals(0, a.address() % PooledScopes.ALIGNMENT, a.toString());
                 HostMemory.ALL.asSlice(a.address(), a.spanBytes()).fill((byte) i);
             }
             for (int i = 0; i < tensors.size(); i++) {
@@ -42,7 +42,7 @@ class HostScopesTest {
 
     @Test
     void steadyStateTakesNothingFromTheSystem() {
-        try (HostScopes scopes = new HostScopes("test", DType.F32)) {
+        try (PooledScopes scopes = new PooledScopes("test", DType.F32)) {
             step(scopes);
             long allocations = scopes.systemAllocations();
             long held = scopes.bytesHeld();
@@ -56,7 +56,7 @@ class HostScopesTest {
         }
     }
 
-    private static void step(HostScopes scopes) {
+    private static void step(PooledScopes scopes) {
         try (Scope step = scopes.newScope()) {
             for (int i = 0; i < 40; i++) {
                 step.newTensor(100, 70 + i);
@@ -70,7 +70,7 @@ class HostScopesTest {
 
     @Test
     void smallTensorsShareAChunkAndLargeOnesHaveTheirOwn() {
-        try (HostScopes scopes = new HostScopes("test", DType.F32);
+        try (PooledScopes scopes = new PooledScopes("test", DType.F32);
                 Scope scope = scopes.newScope()) {
             for (int i = 0; i < 100; i++) {
                 scope.newTensor(10, 100);
@@ -84,7 +84,7 @@ class HostScopesTest {
 
     @Test
     void whatIsLeftOfAChunkIsUsedAndJoinedAgain() {
-        try (HostScopes scopes = new HostScopes("test", DType.F32)) {
+        try (PooledScopes scopes = new PooledScopes("test", DType.F32)) {
             long first = addressOf(scopes, 8);
             assertEquals(first, addressOf(scopes, 6));
             Scope low = scopes.newScope();
@@ -106,7 +106,7 @@ class HostScopesTest {
 
     @Test
     void passesOfAllLengthsFitIntoTheLongestOnesMemory() {
-        try (HostScopes scopes = new HostScopes("test", DType.F32)) {
+        try (PooledScopes scopes = new PooledScopes("test", DType.F32)) {
             java.util.SplittableRandom random = new java.util.SplittableRandom(3);
             layers(scopes, 1000);
             long longest = scopes.peakBytes();
@@ -118,7 +118,7 @@ class HostScopesTest {
         }
     }
 
-    private static void layers(HostScopes scopes, int tokens) {
+    private static void layers(PooledScopes scopes, int tokens) {
         try (Scope step = scopes.newScope()) {
             for (int layer = 0; layer < 10; layer++) {
                 step.newTensor(tokens, 576);
@@ -131,7 +131,7 @@ class HostScopesTest {
         }
     }
 
-    private static long addressOf(HostScopes scopes, int mib) {
+    private static long addressOf(PooledScopes scopes, int mib) {
         try (Scope scope = scopes.newScope()) {
             return scope.newTensor(DType.U8, mib, (int) MIB).address();
         }
@@ -139,7 +139,7 @@ class HostScopesTest {
 
     @Test
     void varyingSizesDoNotPileUpIdleMemory() {
-        try (HostScopes scopes = new HostScopes("test", DType.F32)) {
+        try (PooledScopes scopes = new PooledScopes("test", DType.F32)) {
             for (int rows = 1; rows <= 60; rows++) {
                 try (Scope scope = scopes.newScope()) {
                     for (int i = 0; i < 3; i++) {
@@ -153,7 +153,7 @@ class HostScopesTest {
 
     @Test
     void scopesCloseInAnyOrder() {
-        try (HostScopes scopes = new HostScopes("test", DType.F32)) {
+        try (PooledScopes scopes = new PooledScopes("test", DType.F32)) {
             Scope outer = scopes.newScope();
             Scope inner = scopes.newScope();
             Tensor a = outer.newTensor(DType.I32, 1, 4);
@@ -179,7 +179,7 @@ class HostScopesTest {
 
     @Test
     void closingTheDeviceClosesItsScopes() {
-        HostScopes scopes = new HostScopes("test", DType.F32);
+        PooledScopes scopes = new PooledScopes("test", DType.F32);
         Scope scope = scopes.newScope();
         Tensor t = scope.newTensor(2, 2);
         assertTrue(t.memory().isOpen());
@@ -200,7 +200,7 @@ class HostScopesTest {
     /** the message names our options. */
     @Test
     void theLimitHoldsAndIdleMemoryMakesRoom() {
-        try (HostScopes scopes = new HostScopes("small", DType.F32, 20 * MIB, false);
+        try (PooledScopes scopes = new PooledScopes("small", DType.F32, 20 * MIB, false);
                 Scope keep = scopes.newScope()) {
             keep.newTensor(DType.U8, 8, (int) MIB);
             addressOf(scopes, 10);
@@ -224,7 +224,7 @@ class HostScopesTest {
 
     @Test
     void sizesBeyondTheSystemAreAnExceptionNotAnError() {
-        try (HostScopes scopes = new HostScopes("test", DType.F32);
+        try (PooledScopes scopes = new PooledScopes("test", DType.F32);
                 Scope scope = scopes.newScope()) {
             assertThrows(
                     OutOfDeviceMemoryException.class,
@@ -237,7 +237,7 @@ class HostScopesTest {
 
     @Test
     void poisonMakesNewTensorsNaN() {
-        try (HostScopes scopes = new HostScopes("test", DType.F64, 1L << 40, true);
+        try (PooledScopes scopes = new PooledScopes("test", DType.F64, 1L << 40, true);
                 Scope scope = scopes.newScope()) {
             Tensor t = scope.newTensor(3, 3);
             assertEquals(DType.F64, t.dtype());

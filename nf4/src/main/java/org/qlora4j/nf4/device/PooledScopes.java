@@ -8,50 +8,57 @@ import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * Scopes over native host memory, for devices that compute on the CPU. Freed memory is kept and reused, so that a loop
- * that allocates the same sizes in every round takes nothing from the system after the first. Addresses are valid
- * offsets into {@link HostMemory#ALL}.
+ * Scopes over the memory of one device. Freed memory is kept and reused, so that a loop that allocates the same sizes
+ * in every round takes nothing from its source after the first. Addresses of host memory are valid offsets into
+ * {@link HostMemory#ALL}.
  *
  * <p>Not synchronized: it belongs to its device, which belongs to one thread at a time. Closing it frees all memory,
  * also that of scopes that are still open; they count as closed from then on.
  */
-public final class HostScopes implements AutoCloseable {
+public final class PooledScopes implements AutoCloseable {
     /** Every tensor starts at a multiple of it: a cache line, and the widest vector register. */
     public static final int ALIGNMENT = 64;
 
     /** Larger tensors get a chunk of their own size, so that at most an eighth of a 4 MiB chunk is left over. */
-    private static final long LARGE_TENSOR = HostPool.SMALL_CHUNK / 8;
+    private static final long LARGE_TENSOR = MemoryPool.SMALL_CHUNK / 8;
 
-    private final HostPool pool;
+    private final MemoryPool pool;
     private final DType floatType;
     private final boolean poison;
     private int openScopes;
 
-    /** Without a limit. @param floatType type of {@link Scope#newTensor(int, int)} */
-    public HostScopes(String deviceName, DType floatType) {
-        this(new HostPool(deviceName, Long.MAX_VALUE / 2, false), floatType, false);
+    /** In host memory, without a limit. @param floatType type of {@link Scope#newTensor(int, int)} */
+    public PooledScopes(String deviceName, DType floatType) {
+        this(new MemoryPool(deviceName, Long.MAX_VALUE / 2, MemorySource.host()), floatType, false);
     }
 
     /**
+     * In host memory.
+     *
      * @param deviceName what {@link Scope#deviceName()} answers
      * @param floatType type of {@link Scope#newTensor(int, int)}
      * @param limitBytes most bytes to hold at any time, beyond which {@link OutOfDeviceMemoryException} is thrown
      * @param poison whether a new tensor is filled with bytes 0xFF, NaN in every floating point type, to make reads of
      *     undefined content visible
      */
-    public HostScopes(String deviceName, DType floatType, long limitBytes, boolean poison) {
-        this(new HostPool(deviceName, checkLimit(limitBytes), false), floatType, poison);
+    public PooledScopes(String deviceName, DType floatType, long limitBytes, boolean poison) {
+        this(new MemoryPool(deviceName, checkLimit(limitBytes), MemorySource.host()), floatType, poison);
     }
 
-    private HostScopes(HostPool pool, DType floatType, boolean poison) {
+    private PooledScopes(MemoryPool pool, DType floatType, boolean poison) {
         this.pool = pool;
         this.floatType = floatType;
         this.poison = poison;
     }
 
+    /** Of a device with memory of its own. @param source where it comes from */
+    public PooledScopes(String deviceName, DType floatType, MemorySource source) {
+        this(new MemoryPool(deviceName, Long.MAX_VALUE / 2, source), floatType, false);
+    }
+
     /** Scopes that count as the others do but hold no memory: nothing may read or write their tensors. */
-    static HostScopes dry(String deviceName, DType floatType) {
-        return new HostScopes(new HostPool(deviceName, Long.MAX_VALUE / 2, true), floatType, false);
+    static PooledScopes dry(String deviceName, DType floatType) {
+        return new PooledScopes(deviceName, floatType, MemorySource.dry());
     }
 
     private static long checkLimit(long limitBytes) {
@@ -71,7 +78,7 @@ public final class HostScopes implements AutoCloseable {
         if (!pool.isOpen()) {
             throw new IllegalStateException(pool.deviceName() + ": cannot open a scope, the device is closed");
         }
-        return new HostScope();
+        return new PooledScope();
     }
 
     /** Bytes taken from the system and not given back: in open scopes and kept for reuse. */
@@ -105,14 +112,14 @@ public final class HostScopes implements AutoCloseable {
         openScopes = 0;
     }
 
-    private final class HostScope implements Scope {
-        private final ArrayList<HostPool.Chunk> chunks = new ArrayList<>();
-        private HostPool.@Nullable Chunk current;
+    private final class PooledScope implements Scope {
+        private final ArrayList<MemoryPool.Chunk> chunks = new ArrayList<>();
+        private MemoryPool.@Nullable Chunk current;
         private long used;
         private long bytes;
         private boolean open = true;
 
-        HostScope() {
+        PooledScope() {
             openScopes++;
         }
 
@@ -142,13 +149,13 @@ public final class HostScopes implements AutoCloseable {
 
         private long allocate(long size) {
             if (size > LARGE_TENSOR) {
-                HostPool.Chunk own = pool.take(size);
+                MemoryPool.Chunk own = pool.take(size);
                 chunks.add(own);
                 return own.address();
             }
-            HostPool.Chunk chunk = current;
+            MemoryPool.Chunk chunk = current;
             if (chunk == null || chunk.bytes() - used < size) {
-                chunk = pool.take(HostPool.SMALL_CHUNK);
+                chunk = pool.take(MemoryPool.SMALL_CHUNK);
                 chunks.add(chunk);
                 current = chunk;
                 used = 0;
@@ -190,7 +197,7 @@ public final class HostScopes implements AutoCloseable {
             }
             open = false;
             openScopes--;
-            for (HostPool.Chunk chunk : chunks) {
+            for (MemoryPool.Chunk chunk : chunks) {
                 pool.give(chunk);
             }
             chunks.clear();
