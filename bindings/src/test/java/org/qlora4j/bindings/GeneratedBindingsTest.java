@@ -30,7 +30,11 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.qlora4j.bindings.generated.bitsandbytes.bitsandbytes_h;
+import org.qlora4j.bindings.generated.cublas.cublas_h;
+import org.qlora4j.bindings.generated.cuda.cuda_h;
+import org.qlora4j.bindings.generated.cudart.cudart_h;
 import org.qlora4j.bindings.generated.dnnl.dnnl_h;
+import org.qlora4j.bindings.generated.nvrtc.nvrtc_h;
 
 /** The generated classes against the headers they come from and the libraries they call. */
 class GeneratedBindingsTest {
@@ -40,9 +44,11 @@ class GeneratedBindingsTest {
         RealNatives.bitsandbytes();
         Natives.oneDnn();
         Natives.bitsandbytes();
+        NativePackages.ensure(NativePackage.NVRTC, System.err::println);
+        Nvrtc.require();
     }
 
-    record Binding(String name, Class<?> generated) {
+    record Binding(String name, String header, Class<?> generated) {
         @Override
         public String toString() {
             return name;
@@ -56,19 +62,40 @@ class GeneratedBindingsTest {
                     .collect(Collectors.toCollection(TreeSet::new));
         }
 
-        String text(String extension) throws IOException {
-            return Files.readString(RealNatives.repositoryFile("bindings/jextract/" + name + extension));
+        String includeList() throws IOException {
+            return Files.readString(RealNatives.repositoryFile("bindings/jextract/" + name + ".args"));
+        }
+
+        String headerText() throws IOException {
+            return Files.readString(RealNatives.repositoryFile("bindings/jextract/" + header + ".h"));
         }
     }
 
     static Stream<Binding> bindings() {
-        return Stream.of(new Binding("bitsandbytes", bitsandbytes_h.class), new Binding("dnnl", dnnl_h.class));
+        return Stream.concat(
+                libraries(),
+                Stream.of(
+                        new Binding(
+                                "bitsandbytes_cuda",
+                                "bitsandbytes",
+                                org.qlora4j.bindings.generated.bitsandbytes_cuda.bitsandbytes_h.class),
+                        new Binding("cuda", "cuda", cuda_h.class),
+                        new Binding("cudart", "cudart", cudart_h.class),
+                        new Binding("cublas", "cublas", cublas_h.class)));
+    }
+
+    /** Those whose library opens on a machine without a GPU. */
+    static Stream<Binding> libraries() {
+        return Stream.of(
+                new Binding("bitsandbytes", "bitsandbytes", bitsandbytes_h.class),
+                new Binding("dnnl", "dnnl", dnnl_h.class),
+                new Binding("nvrtc", "nvrtc", nvrtc_h.class));
     }
 
     @ParameterizedTest
     @MethodSource("bindings")
     void functionsAreThoseOfTheIncludeList(Binding binding) throws IOException {
-        Set<String> included = binding.text(".args")
+        Set<String> included = binding.includeList()
                 .lines()
                 .filter(l -> l.startsWith("--include-function "))
                 .map(l -> l.substring(l.indexOf(' ') + 1))
@@ -78,7 +105,7 @@ class GeneratedBindingsTest {
 
     /** the committed bindings are those of the real libraries. */
     @ParameterizedTest
-    @MethodSource("bindings")
+    @MethodSource("libraries")
     void everyFunctionIsExported(Binding binding) throws ReflectiveOperationException {
         for (String function : binding.functions()) {
             MemorySegment address = (MemorySegment)
@@ -88,9 +115,9 @@ class GeneratedBindingsTest {
     }
 
     @ParameterizedTest
-    @MethodSource("bindings")
+    @MethodSource("libraries")
     void everySignatureIsTheHeaders(Binding binding) throws IOException, ReflectiveOperationException {
-        String header = binding.text(".h").replaceAll("(?s)/\\*.*?\\*/", "");
+        String header = binding.headerText().replaceAll("(?s)/\\*.*?\\*/", "");
         for (String function : binding.functions()) {
             Matcher declaration = Pattern.compile("(?m)^([a-z][\\w ]*[ *])" + function + "\\(([^)]*)\\);")
                     .matcher(header);
@@ -123,8 +150,10 @@ class GeneratedBindingsTest {
         return switch (type.replace("const", "").strip()) {
             case "bool" -> JAVA_BOOLEAN;
             case "char" -> JAVA_BYTE;
-            case "int", "dnnl_status_t", "dnnl_cpu_isa_t" -> JAVA_INT;
-            case "long long", "int64_t", "dnnl_dim_t" -> JAVA_LONG;
+            case "int", "dnnl_status_t", "dnnl_cpu_isa_t", "nvrtcResult" -> JAVA_INT;
+            // a pointer to a structure nobody sees
+            case "nvrtcProgram" -> ADDRESS;
+            case "long long", "int64_t", "dnnl_dim_t", "size_t" -> JAVA_LONG;
             case "float" -> JAVA_FLOAT;
             default -> throw new AssertionError("this test does not know the C type '" + type + "'");
         };

@@ -53,7 +53,7 @@ enum Command {
     BENCH("the speed and memory of training and answering", Bench::run, Options.MODEL, Options.BENCH, Options.MACHINE),
     TEMPLATE("render a chat template, and show what would be learned", RenderTemplate::run, Options.TEMPLATE),
     DOCTOR("what was found on this machine, with a real test", Doctor::run, Options.MACHINE),
-    NATIVES("fetch the native libraries and the demonstration model", Doctor::fetch);
+    NATIVES("fetch the native libraries and the demonstration model", Doctor::fetch, Options.NATIVES);
 
     final String description;
     final List<Options.Group> groups;

@@ -1,5 +1,8 @@
 package org.qlora4j.samples;
 
+import java.util.Arrays;
+import java.util.List;
+import java.util.Locale;
 import org.qlora4j.bindings.BitsAndBytes;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
@@ -38,9 +41,20 @@ final class Doctor {
         return 0;
     }
 
-    /** {@code qlora natives}: fetches everything. */
+    /** {@code qlora natives}: fetches everything, what only a GPU needs if asked for. */
     static int fetch(Arguments a) {
-        for (NativePackage wanted : NativePackage.values()) {
+        List<NativePackage> all = Arrays.stream(NativePackage.values())
+                .filter(p -> !p.isForCuda() || a.bool("cuda"))
+                .toList();
+        for (NativePackage wanted : all) {
+            System.out.printf(
+                    Locale.ROOT,
+                    "%s: %.0f MB%s%n",
+                    wanted.coordinates(),
+                    wanted.bytes() / 1e6,
+                    NativePackages.find(wanted).isPresent() ? ", here already" : " to fetch");
+        }
+        for (NativePackage wanted : all) {
             System.out.println(wanted.coordinates() + " -> " + NativePackages.ensure(wanted, System.out::println));
         }
         return 0;

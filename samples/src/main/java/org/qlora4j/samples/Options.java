@@ -23,6 +23,11 @@ final class Options {
                     text("max_memory", "", "sft refuses to need more, e.g. 8GB; default: what is available"),
                     text("natives", "", "folder that holds the native libraries or the packages a message named")));
 
+    static final Group NATIVES = new Group(
+            "Native libraries",
+            List.of(bool(
+                    "cuda", "false", "also CUDA's runtime, cuBLAS and NVRTC (454 MB), for a machine that has none")));
+
     static final Group MODEL = new Group(
             "Model",
             List.of(
