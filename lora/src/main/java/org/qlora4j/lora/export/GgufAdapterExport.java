@@ -9,6 +9,7 @@ import java.util.Map;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.model.Embedding;
 import org.qlora4j.lora.model.GgufArchitecture;
+import org.qlora4j.lora.model.GgufValues;
 import org.qlora4j.lora.model.Linear;
 import org.qlora4j.lora.model.LoraWeights;
 import org.qlora4j.lora.model.ModelConfig;
@@ -81,6 +82,9 @@ public final class GgufAdapterExport {
                 throw mergeInstead(linear.name());
             }
             if (lora != null) {
+                if (GgufArchitecture.isExpert(linear.name() + ".weight")) {
+                    throw mergeInstead(linear.name());
+                }
                 String base = architecture
                         .tensorName(linear.name() + ".weight")
                         .orElseThrow(() -> new IllegalArgumentException(
@@ -105,7 +109,8 @@ public final class GgufAdapterExport {
         float[] values = adapter.parameters().download(s.isB ? s.lora.b() : s.lora.a());
         if (s.isB) {
             int rank = s.lora.rank();
-            float factor = (float) (s.lora.scale() * rank / alpha);
+            GgufValues change = GgufValues.of(adapter.model().config(), s.linear.name() + ".weight");
+            float factor = (float) (s.lora.scale() * rank / alpha) * change.factor();
             for (int i = 0; i < values.length; i++) {
                 values[i] *= factor;
             }

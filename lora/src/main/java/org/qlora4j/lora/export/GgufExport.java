@@ -3,12 +3,15 @@ package org.qlora4j.lora.export;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.qlora4j.lora.adapter.MergedWeights;
 import org.qlora4j.lora.model.GgufArchitecture;
 import org.qlora4j.lora.model.GgufConfig;
+import org.qlora4j.lora.model.GgufRope;
+import org.qlora4j.lora.model.GgufValues;
 import org.qlora4j.lora.model.ModelConfig;
 import org.qlora4j.lora.model.UnsupportedModelException;
 import org.qlora4j.lora.text.ChatText;
@@ -24,18 +27,24 @@ import org.qlora4j.nf4.file.TensorSink;
 public final class GgufExport {
     private static final int CHUNK = 1 << 20;
     private static final int QUANTIZATION_VERSION = 2;
+    private static final String HEAD = "lm_head.weight";
+    private static final String EMBEDDING = "model.embed_tokens.weight";
 
     private final MergedWeights weights;
     private final ModelConfig config;
     private final GgufArchitecture architecture;
     private final GgufType type;
-    private final Map<String, String> sources = new LinkedHashMap<>();
+    /** What each tensor of the file is made of: one tensor, or one for each expert. */
+    private final Map<String, List<String>> sources = new LinkedHashMap<>();
+
+    private final Map<String, float[]> factors;
 
     private GgufExport(MergedWeights weights, GgufType type) {
         this.weights = weights;
         this.config = weights.modelConfig();
         this.architecture = GgufArchitecture.ofModelType(config.modelType());
         this.type = type;
+        this.factors = GgufRope.factors(config);
     }
 
     /**
@@ -48,8 +57,8 @@ public final class GgufExport {
      * @throws UnsupportedModelException if llama.cpp has no such model
      */
     public static void write(MergedWeights weights, ChatText text, GgufType type, String name, Path file) {
+        Map<String, Object> metadata = GgufConfig.metadata(weights.modelConfig());
         GgufExport export = new GgufExport(weights, type);
-        Map<String, Object> metadata = GgufConfig.metadata(export.config);
         metadata.put("general.type", "model");
         metadata.put("general.name", name);
         metadata.put("general.file_type", fileType(type));
@@ -74,44 +83,61 @@ public final class GgufExport {
 
     private List<GgufTensor> tensors() {
         List<GgufTensor> tensors = new ArrayList<>();
-        GgufConfig.frequencyFactors(config)
-                .ifPresent(factors -> tensors.add(GgufTensor.of(GgufConfig.ROPE_FREQS, GgufType.F32, factors.length)));
+        factors.forEach((name, values) -> tensors.add(GgufTensor.of(name, GgufType.F32, values.length)));
         for (String name : weights.names()) {
-            if (name.equals("lm_head.weight") && config.tieWordEmbeddings()) {
-                continue;
+            if (!name.equals(HEAD) || !config.tieWordEmbeddings()) {
+                String gguf = architecture
+                        .tensorName(name)
+                        .orElseThrow(() -> new UnsupportedModelException("tensor '" + name
+                                + "' has no name in llama.cpp's " + architecture.ggufName() + " architecture"));
+                sources.computeIfAbsent(gguf, g -> new ArrayList<>()).add(name);
             }
-            String gguf = architecture
-                    .tensorName(name)
-                    .orElseThrow(() -> new UnsupportedModelException("tensor '" + name + "' has no name in llama.cpp's "
-                            + architecture.ggufName() + " architecture"));
-            sources.put(gguf, name);
-            tensors.add(new GgufTensor(gguf, type(name), weights.shape(name)));
         }
+        if (config.tieWordEmbeddings() && architecture.wantsOutputLayer()) {
+            sources.put("output.weight", List.of(EMBEDDING));
+        }
+        sources.forEach((gguf, names) -> tensors.add(new GgufTensor(gguf, type(names.getFirst()), shape(gguf, names))));
         return tensors;
+    }
+
+    private List<Long> shape(String gguf, List<String> names) {
+        List<Long> shape = new ArrayList<>(weights.shape(names.getFirst()));
+        if (GgufArchitecture.isOfExperts(gguf)) {
+            // by number, whatever the order in the files
+            names.sort(Comparator.comparingInt(GgufArchitecture::expert));
+            shape.addFirst((long) names.size());
+        }
+        return shape;
     }
 
     private GgufType type(String name) {
         List<Long> shape = weights.shape(name);
-        if (shape.size() == 1) {
-            return GgufType.F32;
+        if (shape.size() == 1 || name.endsWith(".mlp.gate.weight")) {
+            return GgufType.F32; // routers too, as llama.cpp's converter does
         }
-        boolean outer = name.equals("lm_head.weight") || name.equals("model.embed_tokens.weight");
+        boolean outer = name.equals(HEAD) || name.equals(EMBEDDING);
         GgufType wanted = type == GgufType.Q4_0 && outer ? GgufType.Q8_0 : type;
         return shape.getLast() % wanted.blockSize() == 0 ? wanted : GgufType.F16;
     }
 
     private void write(GgufTensor tensor, TensorSink sink) throws IOException {
-        if (tensor.name().equals(GgufConfig.ROPE_FREQS)) {
-            float[] factors = GgufConfig.frequencyFactors(config).orElseThrow();
-            sink.writeFloats(factors, 0, factors.length);
+        float[] values = factors.get(tensor.name());
+        if (values != null) {
+            sink.writeFloats(values, 0, values.length);
             return;
         }
-        String name = sources.getOrDefault(tensor.name(), "");
+        for (String name : sources.getOrDefault(tensor.name(), List.of())) {
+            write(name, sink);
+        }
+    }
+
+    private void write(String name, TensorSink sink) throws IOException {
         List<Long> shape = weights.shape(name);
         boolean vector = shape.size() == 1;
         int cols = vector ? 1 : Math.toIntExact(shape.getLast());
         int rows = Math.toIntExact(shape.getFirst());
         boolean interleaved = architecture.isInterleaved(name);
+        GgufValues change = GgufValues.of(config, name);
         int headDim = config.headDim();
         // whole heads, so that their rows can change places
         int step = vector ? rows : Math.max(headDim, CHUNK / cols / headDim * headDim);
@@ -123,6 +149,7 @@ public final class GgufExport {
             } else {
                 weights.readRows(name, row, count, piece);
             }
+            change.toGguf(piece, count * cols);
             float[] ordered = interleaved ? interleave(piece, count, cols, headDim) : piece;
             sink.writeFloats(ordered, 0, count * cols);
         }

@@ -74,7 +74,7 @@ public record ModelSource(Path path, TensorFiles tensors, ObjectNode configJson,
                 throw new ModelFormatException(
                         path, "is no GGUF file; for safetensors name the folder that holds config.json");
             }
-            ObjectNode json = GgufConfig.read(gguf);
+            ObjectNode json = GgufConfigReader.read(gguf);
             ModelConfig config = ModelFamily.read(path, json);
             return new ModelSource(path, new GgufModel(gguf, config), json, config);
         } catch (RuntimeException e) {

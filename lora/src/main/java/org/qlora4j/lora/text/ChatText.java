@@ -51,8 +51,8 @@ public final class ChatText implements AutoCloseable {
     }
 
     /**
-     * Of a GGUF file, or of a Hugging Face or adapter folder. A folder may be without tokenizer.json; what needs a
-     * tokenizer fails then, and rows of tokens do not.
+     * Of a GGUF file, or of a Hugging Face or adapter folder. A folder may be without tokenizer.json, and a GGUF file
+     * may say that it has no tokenizer; what needs one fails then, and rows of tokens do not.
      *
      * @throws ModelFormatException if its tokenizer is damaged or not supported
      */
@@ -62,6 +62,10 @@ public final class ChatText implements AutoCloseable {
 
     private static ChatText ofGguf(Path file) {
         try (Gguf gguf = Gguf.open(file)) {
+            if (gguf.text(GgufTokenizer.MODEL).orElse("").equals(GgufTokenizer.NONE)) {
+                ObjectNode nothing = JsonNodeFactory.instance.objectNode();
+                return new ChatText(file, null, null, nothing, nothing.deepCopy(), Set.of());
+            }
             GgufTokenizer converted = GgufTokenizer.of(gguf);
             SpecialTokens special = converted.specialTokens();
             ObjectNode generation = JsonNodeFactory.instance.objectNode();
@@ -227,12 +231,15 @@ public final class ChatText implements AutoCloseable {
     }
 
     /**
-     * Tokenizer and chat template as GGUF metadata.
+     * Tokenizer and chat template as GGUF metadata; that there is none, for a model without tokenizer.
      *
      * @param vocabSize rows of the model's embedding
      * @throws IllegalArgumentException if llama.cpp has no tokenizer of this kind
      */
     public Map<String, Object> ggufMetadata(int vocabSize) {
+        if (!hasTokenizer()) {
+            return Map.of(GgufTokenizer.MODEL, GgufTokenizer.NONE);
+        }
         SpecialTokens special = new SpecialTokens(
                 specialId("bos_token"),
                 specialId("eos_token"),

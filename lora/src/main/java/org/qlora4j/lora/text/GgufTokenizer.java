@@ -22,6 +22,12 @@ import org.qlora4j.nf4.file.ModelFormatException;
  * @see <a href="https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer">the metadata</a>
  */
 public final class GgufTokenizer {
+    /** The metadata that names the kind of tokenizer. */
+    static final String MODEL = "tokenizer.ggml.model";
+
+    /** llama.cpp's kind for models without. */
+    static final String NONE = "no_vocab";
+
     private static final String SPACE_MARK = "▁";
     /** {@code <0x00>} is the first of 256 byte tokens. */
     private static final String FIRST_BYTE = "<0x00>";
@@ -34,7 +40,7 @@ public final class GgufTokenizer {
 
     private GgufTokenizer(GgufMetadata metadata) {
         this.metadata = metadata;
-        String model = metadata.text("tokenizer.ggml.model")
+        String model = metadata.text(MODEL)
                 .orElseThrow(() -> metadata.error("has no metadata 'tokenizer.ggml.model': it carries no tokenizer"));
         if (!model.equals("gpt2") && !model.equals("llama")) {
             throw metadata.error("tokenizer.ggml.model '" + TokenTable.shorten(model)

@@ -2,6 +2,7 @@ package org.qlora4j.lora.export;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -9,6 +10,8 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
+import java.util.Set;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -21,6 +24,7 @@ import org.qlora4j.lora.adapter.MergedWeights;
 import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Transformer;
+import org.qlora4j.lora.model.UnsupportedModelException;
 import org.qlora4j.lora.text.ChatText;
 import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
@@ -61,11 +65,15 @@ class GgufExportTest {
     }
 
     private static float[] logits(Path model) {
+        return logits(model, IDS);
+    }
+
+    private static float[] logits(Path model, int... ids) {
         try (Device device = Devices.open("reference", 1);
                 ModelSource source = ModelSource.open(model);
                 Transformer t = ModelLoader.load(
                         source, device, new ModelLoader.Options(DType.F32, null, 1), (done, all) -> {})) {
-            return t.logits(IDS);
+            return t.logits(ids);
         }
     }
 
@@ -76,9 +84,22 @@ class GgufExportTest {
         return values;
     }
 
-    /** Biases, linear rope, a shared embedding, norms of q and k survive the way through GGUF to the bit. */
+    /**
+     * Biases, rope scaling, a shared embedding, fused projections, norms of all kinds and softcaps survive the way
+     * through GGUF: to the bit, but for Gemma's factor on the scores, which goes into the queries, and 1 + w.
+     */
     @ParameterizedTest
-    @ValueSource(strings = {"llama_tied", "qwen3", "mistral"})
+    @ValueSource(
+            strings = {
+                "llama_tied",
+                "qwen3",
+                "mistral",
+                "qwen2",
+                "phi3",
+                "smollm3",
+                "olmo2",
+                "gemma2"
+            })
     void computesTheSameFromGguf(String name) throws IOException {
         Path model = ExportFiles.golden("models/" + name + "/base");
         Path file = folder.resolve("model.gguf");
@@ -86,19 +107,60 @@ class GgufExportTest {
                 ModelSource source = ModelSource.open(model)) {
             GgufExport.write(MergedWeights.of(source), text, GgufType.F32, "tiny", file);
         }
-        assertArrayEquals(logits(model), logits(file));
+        assertArrayEquals(logits(model), logits(file), name.startsWith("gemma") ? 2e-6f : 0);
         try (Gguf gguf = Gguf.open(file);
                 ChatText back = ChatText.load(file)) {
             Map<String, Object> metadata = gguf.metadata();
-            assertEquals(name.equals("qwen3") ? "qwen3" : "llama", metadata.get("general.architecture"));
+            String architecture = metadata.get("general.architecture").toString();
+            assertEquals(Set.of("llama_tied", "mistral").contains(name) ? "llama" : name.split("_")[0], architecture);
             assertEquals("tiny", metadata.get("general.name"));
             assertEquals(0L, metadata.get("general.file_type"));
             assertEquals("gpt-2", metadata.get("tokenizer.ggml.pre"));
             assertEquals(256L, metadata.get("tokenizer.ggml.bos_token_id"));
             assertEquals(257L, metadata.get("tokenizer.ggml.eos_token_id"));
             assertEquals("{{ messages }}", metadata.get("tokenizer.chat_template"));
-            assertEquals(java.util.Set.of(257), back.stopIds());
+            assertEquals(Set.of(257), back.stopIds());
             assertArrayEquals(new int[] {72, 105}, back.tokenizer().encode("Hi"));
+        }
+    }
+
+    /** Two rope thetas, linear scaling of one, a pattern of windows; ids instead of a text. */
+    @Test
+    void aModelWithoutTokenizer() throws IOException {
+        Path model = ExportFiles.golden("models/gemma3_text_tiny/base");
+        Path file = folder.resolve("model.gguf");
+        try (ChatText text = ChatText.load(model);
+                ModelSource source = ModelSource.open(model)) {
+            GgufExport.write(MergedWeights.of(source), text, GgufType.F32, "tiny", file);
+        }
+        int[] ids = IntStream.range(3, 43).toArray(); // longer than the window of 11
+        assertArrayEquals(logits(model, ids), logits(file, ids), 2e-6f);
+        try (Gguf gguf = Gguf.open(file);
+                ChatText back = ChatText.load(file)) {
+            assertEquals("no_vocab", gguf.metadata().get("tokenizer.ggml.model"));
+            assertFalse(back.hasTokenizer());
+            assertEquals(3L, gguf.metadata().get("gemma3.attention.sliding_window_pattern"));
+            // Gemma's norms as 1 + w
+            try (ModelSource source = ModelSource.open(model)) {
+                float[] w = floats(source.tensors(), "model.norm.weight");
+                float[] stored = floats(gguf, "output_norm.weight");
+                for (int i = 0; i < w.length; i++) {
+                    assertEquals(1 + w[i], stored[i]);
+                }
+            }
+        }
+    }
+
+    @Test
+    void whatLlamaCppDoesNotHaveIsRefused() throws IOException {
+        try (ChatText text = text();
+                ModelSource source = ModelSource.open(ExportFiles.golden("models/qwen3_moe/base"))) {
+            UnsupportedModelException e = assertThrows(
+                    UnsupportedModelException.class,
+                    () -> GgufExport.write(
+                            MergedWeights.of(source), text, GgufType.F32, "tiny", folder.resolve("model.gguf")));
+            assertTrue(e.getMessage().contains("qwen3moe does not have dense layers among"), e.getMessage());
+            assertFalse(Files.exists(folder.resolve("model.gguf")));
         }
     }
 
