@@ -89,17 +89,7 @@ class GgufExportTest {
      * through GGUF: to the bit, but for Gemma's factor on the scores, which goes into the queries, and 1 + w.
      */
     @ParameterizedTest
-    @ValueSource(
-            strings = {
-                "llama_tied",
-                "qwen3",
-                "mistral",
-                "qwen2",
-                "phi3",
-                "smollm3",
-                "olmo2",
-                "gemma2"
-            })
+    @ValueSource(strings = {"llama_tied", "qwen3", "mistral", "qwen2", "phi3", "smollm3", "olmo2", "gemma2"})
     void computesTheSameFromGguf(String name) throws IOException {
         Path model = ExportFiles.golden("models/" + name + "/base");
         Path file = folder.resolve("model.gguf");
