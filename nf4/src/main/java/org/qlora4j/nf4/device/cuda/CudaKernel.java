@@ -10,9 +10,71 @@ import java.util.Locale;
  * name is the constant's in small letters.
  */
 enum CudaKernel {
+    // activation.cu
+    SWIGLU("activation.cu", "PIPIPIII"),
+    SWIGLU_BACKWARD("activation.cu", "PIPIPIPIPIII"),
+    GEGLU("activation.cu", "PIPIPIII"),
+    GEGLU_BACKWARD("activation.cu", "PIPIPIPIPIII"),
+    SOFTCAP("activation.cu", "PIPIIIF"),
+    SOFTCAP_BACKWARD("activation.cu", "PIPIPIIIF"),
+
+    // dequantize.cu
+    DEQUANTIZE_4BIT_BF16("dequantize.cu", "PIPPPPIFIIPII"),
+    DEQUANTIZE_4BIT_F32("dequantize.cu", "PIPPPPIFIIPII"),
+    DEQUANTIZE_INT8_BF16("dequantize.cu", "PIPIPPII"),
+    DEQUANTIZE_INT8_F32("dequantize.cu", "PIPIPPII"),
+
+    // elementwise.cu
+    ADD_BF16_BF16("elementwise.cu", "PIPIIIF"),
+    ADD_BF16_F32("elementwise.cu", "PIPIIIF"),
+    ADD_F32_BF16("elementwise.cu", "PIPIIIF"),
+    ADD_F32_F32("elementwise.cu", "PIPIIIF"),
+    ADD_BIAS_BF16("elementwise.cu", "PIPII"),
+    ADD_BIAS_F32("elementwise.cu", "PIPII"),
+    SCALE_COLUMNS_BF16("elementwise.cu", "PIPIPIIF"),
+    SCALE_COLUMNS_F32("elementwise.cu", "PIPIPIIF"),
+    SCALE_ROWS("elementwise.cu", "PIPIPII"),
+    FILL_BF16("elementwise.cu", "PIIIF"),
+    FILL_F32("elementwise.cu", "PIIIF"),
+    DROPOUT_BF16("elementwise.cu", "PIPIIILIF"),
+    DROPOUT_F32("elementwise.cu", "PIPIIILIF"),
+
+    // loss.cu
+    CROSS_ENTROPY("loss.cu", "PPPIPIFF"),
+
     // norm.cu
     RMS_NORM("norm.cu", "PIPPIPIIF"),
-    RMS_NORM_BACKWARD("norm.cu", "PIPIPIPPIIF");
+    RMS_NORM_BACKWARD("norm.cu", "PIPIPIPPIIF"),
+
+    // reduce.cu
+    SUM_OF_SQUARES_BF16("reduce.cu", "PPIII"),
+    SUM_OF_SQUARES_F32("reduce.cu", "PPIII"),
+    SUM_PARTIALS("reduce.cu", "PPI"),
+    ROW_DOTS("reduce.cu", "PPIPIII"),
+    INVERSE_ROW_NORMS_BF16("reduce.cu", "PPIII"),
+    INVERSE_ROW_NORMS_F32("reduce.cu", "PPIII"),
+    COLUMN_DOTS("reduce.cu", "PPIPIII"),
+
+    // rope.cu
+    ROPE("rope.cu", "PIPIPIPIIIII"),
+
+    // routing.cu
+    TOP_K_SOFTMAX("routing.cu", "PIPPIIIII"),
+    TOP_K_SOFTMAX_BACKWARD("routing.cu", "PIPIPIPPIIIII"),
+
+    // rows.cu
+    COPY_ROWS_16("rows.cu", "PIPIPII"),
+    COPY_ROWS_32("rows.cu", "PIPIPII"),
+    CAST_ROWS_BF16_F32("rows.cu", "PIPIPII"),
+    CAST_ROWS_BF16_F16("rows.cu", "PIPIPII"),
+    CAST_ROWS_F16_F32("rows.cu", "PIPIPII"),
+    CAST_ROWS_F16_BF16("rows.cu", "PIPIPII"),
+    CAST_ROWS_F32_BF16("rows.cu", "PIPIPII"),
+    CAST_ROWS_F32_F16("rows.cu", "PIPIPII"),
+    SCATTER_ROWS_16("rows.cu", "PIPIPII"),
+    SCATTER_ROWS_32("rows.cu", "PIPIPII"),
+    EMBEDDING_BACKWARD_F32("rows.cu", "PIPPIII"),
+    EMBEDDING_BACKWARD_BF16("rows.cu", "PIPPIII");
 
     private final String unit;
     private final String signature;

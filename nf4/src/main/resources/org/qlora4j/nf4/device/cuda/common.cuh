@@ -19,10 +19,9 @@
 #include "cuda_shim.h"
 #define DYNAMIC_SHARED(T, name) T* name = (T*) shim::C->dyn
 #else
+extern __shared__ __align__(16) unsigned char launchShared[];
 /** The launch's shared memory, at a 16-byte border. */
-#define DYNAMIC_SHARED(T, name) \
-    extern __shared__ __align__(16) unsigned char name##Bytes[]; \
-    T* name = (T*) name##Bytes
+#define DYNAMIC_SHARED(T, name) T* name = (T*) launchShared
 #endif
 
 typedef unsigned short bf16;
@@ -278,6 +277,7 @@ template <class T> __device__ __forceinline__ T warpSum(T v) {
     return v;
 }
 
+/** NaN is left out. */
 __device__ __forceinline__ float warpMax(float v) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
@@ -308,6 +308,27 @@ template <class T> __device__ __forceinline__ T blockSum(T v, T* shared) {
     return shared[32];
 }
 
+/** As blockSum. NaN is left out. */
+__device__ __forceinline__ float blockMax(float v, float* shared) {
+    int lane = threadIdx.x & 31;
+    int warp = threadIdx.x / 32;
+    int warps = (blockDim.x + 31) / 32;
+    v = warpMax(v);
+    __syncthreads();
+    if (lane == 0) {
+        shared[warp] = v;
+    }
+    __syncthreads();
+    if (warp == 0) {
+        float max = warpMax(lane < warps ? shared[lane] : -infinity());
+        if (lane == 0) {
+            shared[32] = max;
+        }
+    }
+    __syncthreads();
+    return shared[32];
+}
+
 /** Sum over the threads of a row, see "row" launches above: a warp's or the block's. */
 __device__ __forceinline__ float rowSum(float v, float* shared) {
     return blockDim.x == 32 ? warpSum(v) : blockSum(v, shared);
@@ -324,6 +345,11 @@ __device__ __forceinline__ int launchRow() {
 /** A bit for each lane in which the condition holds. */
 __device__ __forceinline__ u32 ballot(bool condition) {
     return __ballot_sync(ALL_LANES, condition);
+}
+
+/** The number of the lowest bit that is set. */
+__device__ __forceinline__ int lowestBit(u32 mask) {
+    return __ffs(mask) - 1;
 }
 
 __device__ __forceinline__ u32 sharedAddress(const void* p) {
@@ -391,6 +417,10 @@ inline u32 ballot(bool condition) {
         mask |= (u32) votes[lane][0] << lane;
     }
     return mask;
+}
+
+inline int lowestBit(u32 mask) {
+    return __builtin_ctz(mask);
 }
 
 inline void mma16x8x16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
