@@ -130,7 +130,7 @@ class Families {
     private void save() throws IOException {
         JSON.writeValue(folder.resolve("said.json").toFile(), said);
         List<TensorSpec> specs = new ArrayList<>();
-        int vocabulary = 24;
+        int vocabulary = 16;
         values.forEach((name, v) -> specs.add(
                 name.contains(".logits.")
                         ? TensorSpec.of(name, DType.F32, v.length / vocabulary, vocabulary)

@@ -44,6 +44,7 @@ public final class GgufRope {
                 map.put(rope + "scaling.factor", (float) linear.factor());
             }
             case RopeScaling.Yarn yarn -> yarn(architecture, yarn, rope, map);
+            case RopeScaling.Dynamic _ -> throw missing(architecture, "rope_type dynamic");
             case RopeScaling.Llama3 _ -> refuseUnlessLlama(architecture, "rope_type llama3");
             case RopeScaling.LongRope longRope -> {
                 if (longRope.equals(sameForEveryLength(longRope))) {

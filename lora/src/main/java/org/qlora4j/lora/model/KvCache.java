@@ -43,8 +43,9 @@ public final class KvCache {
      * Adds tokens and says which ones must go through the model: the new ones, or all, where the sequence becomes one
      * that is turned by other rotary frequencies from its first token on.
      */
-    int[] accept(int[] next, int longRowsAbove) {
-        boolean crossing = length <= longRowsAbove && length + next.length > longRowsAbove;
+    int[] accept(int[] next, ModelConfig config) {
+        int border = config.longRowsAbove();
+        boolean crossing = length + next.length > border && (length <= border || config.ropeChangesWithLength());
         System.arraycopy(next, 0, ids, length, next.length);
         length += next.length;
         if (!crossing) {

@@ -119,6 +119,12 @@ public record ModelConfig(
                 .orElseThrow();
     }
 
+    /** Whether such rows turn by other frequencies for each length. */
+    boolean ropeChangesWithLength() {
+        return layers.stream()
+                .anyMatch(layer -> layer.rope() != null && layer.rope().changesWithLength());
+    }
+
     /** Width of q_proj's output and o_proj's input. */
     public int queryWidth() {
         return numHeads * headDim;

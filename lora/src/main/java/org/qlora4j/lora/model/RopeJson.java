@@ -66,11 +66,12 @@ final class RopeJson {
                         positive(rope, "low_freq_factor"),
                         positive(rope, "high_freq_factor"),
                         originalMax(config, rope));
+            case "dynamic" -> dynamic(config, rope, theta, rotaryDim);
             case "yarn" -> yarn(config, rope, theta);
             case "longrope", "su" -> longRope(config, rope, theta, rotaryDim);
             default ->
                 throw new UnsupportedModelException(config.file() + ": rope_type '" + type
-                        + "' is not supported; supported: default, linear, llama3, yarn, longrope");
+                        + "' is not supported; supported: default, linear, dynamic, llama3, yarn, longrope");
         };
     }
 
@@ -84,6 +85,18 @@ final class RopeJson {
             throw new ModelFormatException(config.file(), "'" + key + "' must be at least 1, found " + value);
         }
         return value;
+    }
+
+    private static RopeScaling dynamic(ConfigJson config, ConfigJson rope, double theta, int rotaryDim) {
+        double factor = positive(rope, "factor");
+        int max = config.integer("max_position_embeddings", 2048);
+        if (factor < 1 || max < 1 || rotaryDim < 4) {
+            throw new ModelFormatException(
+                    config.file(),
+                    "rope_type 'dynamic' needs a factor of at least 1, max_position_embeddings of at least 1 and 4 rotated"
+                            + " elements of a head, found " + factor + ", " + max + ", " + rotaryDim);
+        }
+        return new RopeScaling.Dynamic(theta, factor, max);
     }
 
     private static RopeScaling yarn(ConfigJson config, ConfigJson rope, double theta) {

@@ -28,8 +28,17 @@ public sealed interface RopeScaling {
         return Integer.MAX_VALUE;
     }
 
-    /** Inverse frequencies of rows longer than {@link #longRowsAbove}. */
-    default float[] longInverseFrequencies(int rotaryDim) {
+    /** Whether rows longer than {@link #longRowsAbove} have other frequencies for each length. */
+    default boolean changesWithLength() {
+        return false;
+    }
+
+    /**
+     * Inverse frequencies of rows longer than {@link #longRowsAbove}.
+     *
+     * @param length of the row, in tokens
+     */
+    default float[] longInverseFrequencies(int rotaryDim, int length) {
         return inverseFrequencies(rotaryDim);
     }
 
@@ -63,6 +72,37 @@ public sealed interface RopeScaling {
                 f[i] /= (float) factor;
             }
             return f;
+        }
+    }
+
+    /**
+     * Dynamic NTK: a row of L tokens, more than the model was made for, turns by the larger base {@code θ·(factor·L/max
+     * − factor + 1)^(R/(R−2))}. transformers keeps the base of the longest row it has seen until a short one comes;
+     * here each row is turned as if it came first.
+     *
+     * @param max max_position_embeddings
+     */
+    record Dynamic(double theta, double factor, int max) implements RopeScaling {
+        @Override
+        public int longRowsAbove() {
+            return max;
+        }
+
+        @Override
+        public boolean changesWithLength() {
+            return true;
+        }
+
+        @Override
+        public float[] inverseFrequencies(int rotaryDim) {
+            return new Plain(theta).inverseFrequencies(rotaryDim);
+        }
+
+        @Override
+        public float[] longInverseFrequencies(int rotaryDim, int length) {
+            double stretch = factor * length / max - (factor - 1);
+            double base = theta * Math.pow(stretch, (double) rotaryDim / (rotaryDim - 2));
+            return new Plain(base).inverseFrequencies(rotaryDim);
         }
     }
 
@@ -165,7 +205,7 @@ public sealed interface RopeScaling {
         }
 
         @Override
-        public float[] longInverseFrequencies(int rotaryDim) {
+        public float[] longInverseFrequencies(int rotaryDim, int length) {
             return scaled(rotaryDim, longFactor);
         }
 

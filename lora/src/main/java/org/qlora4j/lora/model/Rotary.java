@@ -4,7 +4,7 @@ import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.Tensor;
 
-/** Rotary embedding with one set of frequencies, or two where long rows have their own. */
+/** Rotary embedding with one set of frequencies, or others for long rows. */
 final class Rotary {
     private final int headDim;
     private final int longRowsAbove;
@@ -15,17 +15,14 @@ final class Rotary {
     Rotary(Device device, Scope scope, RopeScaling rope, int headDim, int rotaryDim) {
         this.headDim = headDim;
         this.longRowsAbove = rope.longRowsAbove();
-        double factor = rope.attentionFactor();
-        this.table = new Table(device, scope, rope.inverseFrequencies(rotaryDim), factor);
-        this.longRows = longRowsAbove == Integer.MAX_VALUE
-                ? table
-                : new Table(device, scope, rope.longInverseFrequencies(rotaryDim), factor);
+        this.table = new Table(device, scope, rope, rotaryDim, false);
+        this.longRows = longRowsAbove == Integer.MAX_VALUE ? table : new Table(device, scope, rope, rotaryDim, true);
     }
 
     /** Turns the heads of x in place; the inverse is the gradient. */
     void apply(Tensor x, Sequences sequences, boolean inverse, Step step) {
         if (sequences.longest() <= longRowsAbove) {
-            apply(table, x, sequences, sequences.positions(), inverse, step);
+            apply(table, x, sequences, sequences.longest(), sequences.positions(), inverse, step);
             return;
         }
         int[] offsets = sequences.offsets();
@@ -35,14 +32,16 @@ final class Rotary {
                     sequences.length(s) > longRowsAbove ? longRows : table,
                     x.rows(offsets[s], n),
                     sequences,
+                    sequences.length(s),
                     sequences.positions().cols(offsets[s], n),
                     inverse,
                     step);
         }
     }
 
-    private void apply(Table t, Tensor x, Sequences sequences, Tensor positions, boolean inverse, Step step) {
-        t.reach(sequences.longest());
+    private void apply(
+            Table t, Tensor x, Sequences sequences, int length, Tensor positions, boolean inverse, Step step) {
+        t.reach(sequences.longest(), length);
         step.ops().rope(x, t.cos, t.sin, positions, headDim, inverse);
     }
 
@@ -50,40 +49,50 @@ final class Rotary {
     private static final class Table {
         private final Device device;
         private final Scope scope;
-        private final float[] inverseFrequencies;
-        private final double factor;
+        private final RopeScaling rope;
+        private final int rotaryDim;
+        private final boolean ofLongRows;
         private Tensor cos;
         private Tensor sin;
+        /** The length of row that the numbers are for, where that matters. */
+        private int madeFor;
 
-        Table(Device device, Scope scope, float[] inverseFrequencies, double factor) {
+        Table(Device device, Scope scope, RopeScaling rope, int rotaryDim, boolean ofLongRows) {
             this.device = device;
             this.scope = scope;
-            this.inverseFrequencies = inverseFrequencies;
-            this.factor = factor;
-            this.cos = scope.newPrecise(0, inverseFrequencies.length);
+            this.rope = rope;
+            this.rotaryDim = rotaryDim;
+            this.ofLongRows = ofLongRows;
+            this.cos = scope.newPrecise(0, (rotaryDim + 1) / 2);
             this.sin = cos;
         }
 
-        void reach(int positions) {
+        void reach(int positions, int length) {
+            boolean others = ofLongRows && rope.changesWithLength() && length != madeFor;
             if (positions > cos.rows()) {
                 // Doubling keeps what is left behind in the scope below the size of the last table.
-                grow(Math.max(positions, Math.max(512, 2 * cos.rows())));
+                int rows = Math.max(positions, Math.max(512, 2 * cos.rows()));
+                cos = scope.newPrecise(rows, cos.cols());
+                sin = scope.newPrecise(rows, cos.cols());
+            } else if (!others) {
+                return;
             }
+            madeFor = length;
+            fill(ofLongRows ? rope.longInverseFrequencies(rotaryDim, length) : rope.inverseFrequencies(rotaryDim));
         }
 
-        private void grow(int positions) {
+        private void fill(float[] inverseFrequencies) {
             int half = inverseFrequencies.length;
-            double[] c = new double[Math.multiplyExact(positions, half)];
+            double factor = rope.attentionFactor();
+            double[] c = new double[Math.multiplyExact(cos.rows(), half)];
             double[] s = new double[c.length];
-            for (int p = 0; p < positions; p++) {
+            for (int p = 0; p < cos.rows(); p++) {
                 for (int i = 0; i < half; i++) {
                     double angle = (double) inverseFrequencies[i] * p;
                     c[p * half + i] = Math.cos(angle) * factor;
                     s[p * half + i] = Math.sin(angle) * factor;
                 }
             }
-            cos = scope.newPrecise(positions, half);
-            sin = scope.newPrecise(positions, half);
             device.upload(cos, c, 0);
             device.upload(sin, s, 0);
         }

@@ -214,7 +214,7 @@ public final class Transformer implements AutoCloseable {
         if (cache.length() == 0) {
             updateLinears();
         }
-        int[] next = cache.accept(ids, config.longRowsAbove());
+        int[] next = cache.accept(ids, config);
         try (Scope scope = device.newScope()) {
             Step step = new Step(device.ops(), scope, false, 0);
             Sequences sequences = Sequences.next(device, scope, cache.length() - next.length, next.length);

@@ -90,7 +90,7 @@ class ModelFamilyTest {
                     llama  | "pretraining_tp": 2                               | pretraining_tp 2
                     llama  | "attention_dropout": 0.1                          | attention_dropout 0.1
                     llama  | "partial_rotary_factor": 0.5                      | partial_rotary_factor 0.5
-                    llama  | "rope_scaling": {"type": "dynamic", "factor": 2}  | rope_type 'dynamic'
+                    llama  | "rope_scaling": {"type": "ntk", "factor": 2}      | rope_type 'ntk'
                     qwen3_moe | "output_router_logits": true                   | output_router_logits true
                     qwen3  | "rope_parameters": {"full_attention": {}}         | rope parameters for each layer type
                     """)
