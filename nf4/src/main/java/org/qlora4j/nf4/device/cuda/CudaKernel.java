@@ -18,6 +18,29 @@ enum CudaKernel {
     SOFTCAP("activation.cu", "PIPIIIF"),
     SOFTCAP_BACKWARD("activation.cu", "PIPIPIIIF"),
 
+    // attention.cu: one of each for head sizes up to 64, 128, 256
+    ATTENTION_DELTA("attention.cu", "PIPIPIII"),
+    ATTENTION_FORWARD_64("attention.cu", "PIPIPIPIPIPPIIIIFF"),
+    ATTENTION_BACKWARD_KEYS_64("attention.cu", "PIPIPIPIPIPIPIPIPPIIIIFF"),
+    ATTENTION_BACKWARD_QUERIES_64("attention.cu", "PIPIPIPIPIPIPIPPIIIIFF"),
+    ATTENTION_FORWARD_128("attention.cu", "PIPIPIPIPIPPIIIIFF"),
+    ATTENTION_BACKWARD_KEYS_128("attention.cu", "PIPIPIPIPIPIPIPIPPIIIIFF"),
+    ATTENTION_BACKWARD_QUERIES_128("attention.cu", "PIPIPIPIPIPIPIPPIIIIFF"),
+    ATTENTION_FORWARD_256("attention.cu", "PIPIPIPIPIPPIIIIFF"),
+    ATTENTION_BACKWARD_KEYS_256("attention.cu", "PIPIPIPIPIPIPIPIPPIIIIFF"),
+    ATTENTION_BACKWARD_QUERIES_256("attention.cu", "PIPIPIPIPIPIPIPPIIIIFF"),
+
+    // attention_decode.cu
+    ATTENTION_DECODE_64("attention_decode.cu", "PPIIIIPIPIPIPPIIIIFF"),
+    ATTENTION_DECODE_128("attention_decode.cu", "PPIIIIPIPIPIPPIIIIFF"),
+    ATTENTION_DECODE_256("attention_decode.cu", "PPIIIIPIPIPIPPIIIIFF"),
+    ATTENTION_DECODE_MERGE("attention_decode.cu", "PIPIPPII"),
+
+    // attention_wide.cu: head sizes up to 512
+    ATTENTION_FORWARD_512("attention_wide.cu", "PIPIPIPIPIPPIIIIFF"),
+    ATTENTION_BACKWARD_KEYS_512("attention_wide.cu", "PIPIPIPIPIPIPIPIPPIIIIFF"),
+    ATTENTION_BACKWARD_QUERIES_512("attention_wide.cu", "PIPIPIPIPIPIPIPPIIIIFF"),
+
     // dequantize.cu
     DEQUANTIZE_4BIT_BF16("dequantize.cu", "PIPPPPIFIIPII"),
     DEQUANTIZE_4BIT_F32("dequantize.cu", "PIPPPPIFIIPII"),
