@@ -503,6 +503,9 @@ struct AsyncCopies {
 };
 
 inline void copyAsync16(void* shared, const void* global, bool exists) {
+    if ((((u64) shared | (u64) global) & 15) != 0) {
+        shim::die("asynchronous copy of 16 bytes at an address that is no multiple of 16");
+    }
     AsyncCopies& mine = AsyncCopies::mine();
     mine.copies.push_back({shared, global, exists, mine.group});
 }
