@@ -15,6 +15,7 @@ module org.qlora4j.nf4 {
     exports org.qlora4j.nf4;
     exports org.qlora4j.nf4.device;
     exports org.qlora4j.nf4.device.cpu;
+    exports org.qlora4j.nf4.device.cuda;
     exports org.qlora4j.nf4.device.reference;
     exports org.qlora4j.nf4.file;
     exports org.qlora4j.nf4.tensor;

@@ -347,11 +347,27 @@ public final class CudaDriver {
      * @throws IllegalArgumentException if the grid or the block is larger than any device allows
      */
     public static void launch(
-            long function, int gridX, int gridY, int gridZ, int blockX, int sharedBytes, long stream, long parameters) {
-        if (gridX < 1 || gridY < 1 || gridZ < 1 || gridY > 65_535 || gridZ > 65_535 || blockX < 1 || blockX > 1024) {
+            long function,
+            int gridX,
+            int gridY,
+            int gridZ,
+            int blockX,
+            int blockY,
+            int sharedBytes,
+            long stream,
+            long parameters) {
+        if (gridX < 1
+                || gridY < 1
+                || gridZ < 1
+                || gridY > 65_535
+                || gridZ > 65_535
+                || blockX < 1
+                || blockY < 1
+                || blockX * blockY > 1024) {
             throw new IllegalArgumentException(
                     "a launch needs a grid of at most [2147483647, 65535, 65535] blocks of at"
-                            + " most 1024 threads; got [" + gridX + ", " + gridY + ", " + gridZ + "] of " + blockX);
+                            + " most 1024 threads; got [" + gridX + ", " + gridY + ", " + gridZ + "] of " + blockX
+                            + " x " + blockY);
         }
         check(
                 "cuLaunchKernel",
@@ -361,7 +377,7 @@ public final class CudaDriver {
                         gridY,
                         gridZ,
                         blockX,
-                        1,
+                        blockY,
                         1,
                         sharedBytes,
                         MemorySegment.ofAddress(stream),

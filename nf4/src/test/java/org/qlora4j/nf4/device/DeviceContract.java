@@ -5,6 +5,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.qlora4j.nf4.device.TwoDevices.Layout;
 import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.nf4.weight.Blockwise8;
 
 /** What the parts of {@link OpsContract} share. */
 abstract class DeviceContract {
@@ -16,8 +17,8 @@ abstract class DeviceContract {
     /** Tolerance of an elementwise result, and of sums over {@link #SIZES} at most. */
     double element;
 
-    /** The same for results in the device's precise type from operands in that type. */
-    double precise;
+    /** The same for optimizer steps, which are in the device's precise type. */
+    double optimizer;
 
     TwoDevices both;
 
@@ -29,11 +30,25 @@ abstract class DeviceContract {
         return List.of(DType.F32, DType.BF16, DType.F16);
     }
 
+    /** How the device rounds 8-bit state. */
+    List<Blockwise8.Rule> roundings() {
+        return List.of(Blockwise8.Rule.values());
+    }
+
+    /** Share of 8-bit state that rounding may tip over to another code. */
+    double otherCodes() {
+        return 1e-3;
+    }
+
+    double optimizerTolerance() {
+        return Tolerances.element(both.device.preciseType());
+    }
+
     @BeforeEach
     void open() {
         both = new TwoDevices(openDevice(), 20261124);
         element = Tolerances.element(both.type());
-        precise = Tolerances.element(both.device.preciseType());
+        optimizer = optimizerTolerance();
     }
 
     @AfterEach

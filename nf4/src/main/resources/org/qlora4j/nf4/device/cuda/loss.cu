@@ -45,9 +45,9 @@ extern "C" __global__ void __launch_bounds__(1024)
     }
     float rowMax = blockMax(max, shared);
     sum = blockSum(max > -infinity() ? sum * expf(max - rowMax) : sum, shared);
-    float mean = smoothing == 0.f ? 0.f : blockSum(plainSum, shared) / cols;
+    float mean = smoothing == 0.f ? rowMax : blockSum(plainSum, shared) / cols;
     if (threadIdx.x == 0) {
-        losses[row] = rowMax + logf(sum) - ((1.f - smoothing) * target + smoothing * mean);
+        losses[row] = logf(sum) + (1.f - smoothing) * (rowMax - target) + smoothing * (rowMax - mean);
         // a row with NaN has a sum of NaN and nothing correct
         correct[row] = target >= rowMax && sum == sum ? 1.f : 0.f;
     }
