@@ -1,4 +1,5 @@
-// The choice of experts, forward and backward; a warp a row. Block (32, 8), grid ceil(rows / 8), no shared memory.
+// The choice of experts, forward and backward; a warp a row. Row launches, see common.cuh; of more than 32 threads a
+// row the others end at once.
 #include "common.cuh"
 
 /** A column and its logit; NaN counts as the lowest. */
@@ -19,7 +20,7 @@ struct Candidate {
 extern "C" __global__ void top_k_softmax(float* weights, int weightsStride, int* chosen, float* logits,
                                          int logitsStride, int rows, int experts, int k, int normalize) {
     int row = launchRow();
-    if (row >= rows) {
+    if (row >= rows || threadIdx.x >= 32) {
         return;
     }
     int lane = threadIdx.x;
@@ -83,7 +84,7 @@ extern "C" __global__ void top_k_softmax_backward(float* dLogits, int dLogitsStr
                                                   int probabilitiesStride, int rows, int experts, int k,
                                                   int normalize) {
     int row = launchRow();
-    if (row >= rows) {
+    if (row >= rows || threadIdx.x >= 32) {
         return;
     }
     int lane = threadIdx.x;
