@@ -12,11 +12,14 @@ import java.util.stream.Stream;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.MergedWeights;
+import org.qlora4j.lora.export.BnbOptions;
 import org.qlora4j.lora.export.GgufExport;
+import org.qlora4j.lora.export.HuggingFaceExport;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.GgufConfig;
 import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.ModelSource;
+import org.qlora4j.lora.model.Quantization;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.lora.text.ChatText;
 import org.qlora4j.nf4.Devices;
@@ -67,6 +70,9 @@ class Families {
         try (Transformer model = load(base, reference)) {
             logits("reference", model);
         }
+        if (folder.getFileName().toString().matches("[a-z23]+")) { // the plain configuration of a family
+            writtenInFourBits(base, cpu);
+        }
         Path gguf = folder.resolve("model.gguf");
         Files.deleteIfExists(gguf);
         try (ModelSource source = ModelSource.open(base);
@@ -84,6 +90,17 @@ class Families {
         }
         try (Transformer model = load(gguf, cpu)) {
             logits("gguf", model);
+        }
+    }
+
+    private void writtenInFourBits(Path base, Device cpu) {
+        Path written = folder.resolve("nf4");
+        try (ModelSource source = ModelSource.open(base)) {
+            BnbOptions options = new BnbOptions(Quantization.NF4_DOUBLE, DType.F32, DType.U8);
+            HuggingFaceExport.writeBnb4bit(MergedWeights.of(source), DType.F32, options, written);
+        }
+        try (Transformer model = load(written, cpu)) {
+            logits("nf4", model);
         }
     }
 

@@ -1,4 +1,4 @@
-"""Small random models of every family with unusual configurations: what transformers and PEFT compute, and what
+"""Small random models of every family with unusual configurations, and bitsandbytes checkpoints: what transformers and PEFT compute, and what
 llama.cpp computes from our GGUF files, against qlora4j (Families.java works between the two commands).
 
     families.py make DIR
@@ -12,11 +12,13 @@ import shutil
 import sys
 import warnings
 
+import bitsandbytes
 import numpy as np
 import torch
+from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 warnings.filterwarnings("ignore")
 torch.set_num_threads(1)
@@ -32,6 +34,8 @@ ALL = dict(target_modules="all-linear")
 
 # name: configuration, LoRA options (None: transformers 5 has fused the linear layers)
 CASES = {
+    "llama": (dict(model_type="llama"), ALL),
+    "mistral": (dict(model_type="mistral", sliding_window=12), ALL),
     "llama biases": (dict(model_type="llama", attention_bias=True, mlp_bias=True), ALL),
     "llama head_dim 24, linear": (dict(model_type="llama", head_dim=24, rope_parameters=dict(rope_type="linear", rope_theta=5e4, factor=3.0)), ALL),
     "llama llama3, tied": (dict(model_type="llama", tie_word_embeddings=True, rope_parameters=dict(
@@ -110,6 +114,22 @@ CASES = {
         rope_type="linear", rope_theta=5e5, factor=2.0)), ALL),
     "olmo2 yarn": (dict(model_type="olmo2", rope_parameters=YARN), ALL),
 }
+# bitsandbytes checkpoints: configuration, BitsAndBytesConfig, block size
+NARROW = dict(model_type="llama", hidden_size=36, intermediate_size=50, head_dim=10)
+DENSE = dict(bnb_4bit_quant_type="nf4", load_in_4bit=True, bnb_4bit_compute_dtype="float32")
+QUANTIZED = {
+    "bnb nf4": (dict(model_type="qwen2"), DENSE, 64),
+    "bnb nf4 double, blocks across rows": (NARROW, dict(DENSE, bnb_4bit_use_double_quant=True), 64),
+    "bnb fp4, blocks of 128 across rows": (NARROW, dict(DENSE, bnb_4bit_quant_type="fp4"), 128),
+    "bnb fp4 double, blocks of 32": (dict(model_type="phi3"), dict(DENSE, bnb_4bit_quant_type="fp4", bnb_4bit_use_double_quant=True), 32),
+    "bnb nf4 double, blocks of 4096": (dict(model_type="gemma2", head_dim=16), dict(DENSE, bnb_4bit_use_double_quant=True), 4096),
+    "bnb nf4, skipped modules": (dict(model_type="mistral"), dict(DENSE, llm_int8_skip_modules=["lm_head", "down_proj", "model.layers.1"]), 64),
+    "bnb nf4, lm_head too": (dict(model_type="olmo2"), dict(DENSE, llm_int8_skip_modules=["q_proj"]), 64),
+    "bnb nf4, bfloat16 storage": (dict(model_type="smollm3"), dict(DENSE, bnb_4bit_quant_storage="bfloat16"), 64),
+    "bnb nf4 double, gemma3": (GEMMA3, dict(DENSE, bnb_4bit_use_double_quant=True), 64),
+    "bnb int8": (dict(model_type="qwen3", head_dim=16), dict(load_in_8bit=True), 0),
+    "bnb int8, skipped modules": (dict(model_type="gemma3_text", head_dim=16), dict(load_in_8bit=True, llm_int8_skip_modules=["lm_head", "o_proj", "model.layers.2.mlp"]), 0),
+}
 REFUSED = {"llama gelu", "llama relu", "llama partial_rotary_factor", "gemma3 bidirectional"}  # by qlora4j, by name
 LENGTHS = [40, 11]
 
@@ -178,6 +198,45 @@ def make(folder, config, lora):
     save_file({k: v.contiguous() for k, v in expected.items()}, folder / "expected.safetensors")
 
 
+def load_dequantized(folder):
+    """A bitsandbytes checkpoint with plain linear layers. LLM.int8's products would round activations too; and for 4 bits the library
+    that bitsandbytes 0.50.2 has for AVX-512 takes a neighbour's scale where blocks cross rows, which its PyTorch code does not."""
+    model = load(folder, device_map="cpu")
+    if getattr(model, "is_loaded_in_8bit", False):
+        return model.dequantize(torch.float32).eval()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            state = module.weight.quant_state
+            absmax = state.absmax
+            if state.nested:
+                absmax = bitsandbytes.functional.dequantize_blockwise(absmax, state.state2) + state.offset
+            plain = torch.nn.Linear(module.in_features, module.out_features, bias=module.bias is not None)
+            with torch.no_grad():
+                plain.weight.copy_(_dequantize_4bit_compute(module.weight.data.view(torch.uint8).flatten(), absmax, state.code,
+                                                            state.blocksize, state.shape, torch.float32))
+                if module.bias is not None:
+                    plain.bias.copy_(module.bias)
+            model.set_submodule(name, plain)
+    return model.eval()
+
+
+def make_quantized(folder, config, options, block):
+    config = AutoConfig.for_model(**{**SIZES, **config})
+    AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().save_pretrained(folder / "float")
+    rewrite(folder / "float" / "model.safetensors", "^$" if config.model_type.startswith("gemma") else r"norm\.weight$")
+    original = bitsandbytes.functional.quantize_4bit
+    bitsandbytes.functional.quantize_4bit = lambda *a, **k: original(*a, **{**k, "blocksize": block})
+    try:
+        model = load(folder / "float", quantization_config=BitsAndBytesConfig(**options), device_map="cpu")
+        model.save_pretrained(folder / "base")
+    finally:
+        bitsandbytes.functional.quantize_4bit = original
+    model = load_dequantized(folder / "base")
+    with torch.no_grad():
+        expected = {f"logits.{i}": model(torch.tensor([ids])).logits[0].float().contiguous() for i, ids in enumerate(rows())}
+    save_file(expected, folder / "expected.safetensors")
+
+
 def short(numbers):
     return [float(f"{x:.7g}") for x in numbers.flatten().tolist()]
 
@@ -219,8 +278,8 @@ def apart(a, b):
 
 def compare(folder, llama):
     failed = []
-    print("| model | logits, cpu | reference | loss | gradients (relative) | from GGUF | llama.cpp | largest logit |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| model | logits, cpu | reference | loss | gradients (relative) | written as bnb nf4 | from GGUF | llama.cpp | largest logit |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for case in sorted(folder.iterdir(), key=lambda p: (p / "order").read_text()):
         expected = load_file(case / "expected.safetensors") if (case / "expected.safetensors").exists() else None
         ours = load_file(case / "ours.safetensors") if (case / "ours.safetensors").exists() else {}
@@ -252,6 +311,7 @@ def compare(folder, llama):
         else:
             cells += [said.get("adapter", "·"), "·"]
         largest = float(expected["logits.0"].abs().max())
+        cells.append(written_in_4bit(case, ours, failed))
         if "gguf" in said:
             cells += [said["gguf"], ""]
         else:
@@ -267,9 +327,21 @@ def compare(folder, llama):
     sys.exit(bool(failed))
 
 
+def written_in_4bit(case, ours, failed):
+    """What qlora4j wrote as nf4 with double quantization, opened by transformers and bitsandbytes."""
+    if "nf4.logits.0" not in ours:
+        return "·"
+    model = load_dequantized(case / "nf4")
+    with torch.no_grad():
+        worst = max(apart(model(torch.tensor([ids])).logits[0], ours[f"nf4.logits.{i}"]) for i, ids in enumerate(rows()))
+    if not worst < 2e-4:
+        failed.append(f"{case.name}: written as nf4")
+    return f"{worst:.1e}"
+
+
 def halves(case, ids):
     """transformers with gelu as llama.cpp computes it on CPUs, by a table of fp16."""
-    model = load(case / "base")
+    model = (load_dequantized if case.name in QUANTIZED else load)(case / "base")
     for layer in model.model.layers:
         gelu = layer.mlp.act_fn.forward
         layer.mlp.act_fn.forward = lambda x, gelu=gelu: gelu(x.half().float()).half().float()
@@ -306,14 +378,14 @@ if __name__ == "__main__":
     root = pathlib.Path(sys.argv[2])
     if sys.argv[1] == "make":
         root.mkdir(parents=True, exist_ok=True)
-        for number, (name, (config, lora)) in enumerate(CASES.items()):
+        for number, (name, arguments) in enumerate({**CASES, **QUANTIZED}.items()):
             case = root / name
             shutil.rmtree(case, ignore_errors=True)
             case.mkdir()
             (case / "order").write_text(f"{number:03}")
             (case / "rows.json").write_text(json.dumps(rows()))
             try:
-                make(case, config, lora)
+                (make if name in CASES else make_quantized)(case, *arguments)
             except Exception as e:
                 (case / "refused").write_text(f"{type(e).__name__}: {e}")
     elif sys.argv[1] == "golden":

@@ -135,7 +135,8 @@ final class Session implements AutoCloseable {
         if (bits != 0 && bits != 8) {
             throw new UserException("quantize_embeddings must be 8 or 0, got " + bits);
         }
-        return new ModelLoader.Int8(quantBits(from) == 8, bits == 8);
+        boolean linears = quantBits(from) == 8;
+        return new ModelLoader.Int8(linears, bits == 8, linears ? from.list("llm_int8_skip_modules") : List.of());
     }
 
     /** What is quantized to 4 bits, and how. @param adapter as for {@link #int8} */

@@ -54,6 +54,13 @@ record BnbInt8Weight(StoredTensor stored, StoredTensor scales, int rows, int col
         return new ModelFormatException(t.file(), "tensor '" + t.name() + "': " + what);
     }
 
+    /** SCB of all rows. */
+    float[] scales(TensorFiles files) {
+        float[] scb = new float[rows];
+        files.readFloats(scales, 0, rows, scb, 0);
+        return scb;
+    }
+
     /** LLM.int8 does not say; its values are computed in fp32. */
     @Override
     public DType dtype() {

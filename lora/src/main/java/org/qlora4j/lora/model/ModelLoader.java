@@ -63,9 +63,20 @@ public final class ModelLoader {
      *
      * @param linears the linear layers that 4-bit quantization would take
      * @param embeddings embedding and output layer
+     * @param skipModules {@code llm_int8_skip_modules}: linear layers that stay in floating point
      */
-    public record Int8(boolean linears, boolean embeddings) {
+    public record Int8(boolean linears, boolean embeddings, List<String> skipModules) {
         public static final Int8 NOTHING = new Int8(false, false);
+
+        /** @throws IllegalArgumentException if a skipped module is no regular expression */
+        public Int8 {
+            skipModules = Quantization.checkedSkips(skipModules);
+        }
+
+        /** All linear layers, or none. */
+        public Int8(boolean linears, boolean embeddings) {
+            this(linears, embeddings, List.of());
+        }
     }
 
     /** What quantization a linear layer can have: in 4 or 8 bits, none, or 8 bits with the embedding. */
@@ -87,10 +98,22 @@ public final class ModelLoader {
     public static Transformer load(
             ModelSource source, Device device, Options options, BiConsumer<Integer, Integer> progress) {
         WeightReader reader = new WeightLoader(source.tensors(), options.dtype());
-        // what a checkpoint kept in floating point was to stay so
-        Options asStored =
-                source.isBnb4bit() ? new Options(options.dtype(), null, options.threads(), options.int8()) : options;
-        return build(source.config(), reader, device, asStored, progress);
+        return build(source.config(), reader, device, asStored(source, options), progress);
+    }
+
+    /** What a checkpoint kept in floating point was to stay so. */
+    private static Options asStored(ModelSource source, Options options) {
+        Int8 int8 = options.int8();
+        if (source.isBnb4bit()) {
+            return new Options(options.dtype(), null, options.threads(), new Int8(false, int8.embeddings()));
+        }
+        List<String> skipped = source.skippedIn8bit();
+        if (!int8.linears() || skipped.isEmpty()) {
+            return options;
+        }
+        List<String> all = new ArrayList<>(int8.skipModules());
+        all.addAll(skipped);
+        return new Options(options.dtype(), null, options.threads(), new Int8(true, int8.embeddings(), all));
     }
 
     /**
@@ -212,7 +235,8 @@ public final class ModelLoader {
 
     private static WeightReader.Prepared read(WeightReader loader, Spec s, Options options) {
         boolean eight = switch (s.kind) {
-            case QUANTIZED -> options.int8().linears();
+            case QUANTIZED ->
+                options.int8().linears() && !Quantization.skips(options.int8().skipModules(), s.name);
             case ROUTER -> false;
             case OUTPUT -> options.int8().embeddings();
         };

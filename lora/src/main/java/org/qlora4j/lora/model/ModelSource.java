@@ -8,6 +8,8 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import org.qlora4j.nf4.file.Gguf;
 import org.qlora4j.nf4.file.ModelFormatException;
 import org.qlora4j.nf4.file.TensorFiles;
@@ -65,6 +67,16 @@ public record ModelSource(Path path, TensorFiles tensors, ObjectNode configJson,
     /** Whether this is a bitsandbytes 4-bit checkpoint. */
     public boolean isBnb4bit() {
         return configJson.path(QUANTIZATION).path("load_in_4bit").asBoolean();
+    }
+
+    /** The layers that an LLM.int8 checkpoint kept in floating point; none if it is no such checkpoint. */
+    List<String> skippedIn8bit() {
+        JsonNode quantization = configJson.path(QUANTIZATION);
+        List<String> skipped = new ArrayList<>();
+        if (quantization.path("load_in_8bit").asBoolean()) {
+            quantization.path("llm_int8_skip_modules").forEach(module -> skipped.add(module.asText()));
+        }
+        return skipped;
     }
 
     private static ModelSource openGguf(Path path) {

@@ -20,8 +20,7 @@ public record Quantization(QuantType type, int blockSize, boolean doubleQuant, L
     /** @throws IllegalArgumentException if the block size is none or a skipped module is no regular expression */
     public Quantization {
         QuantType.checkBlockSize(blockSize);
-        skipModules = List.copyOf(skipModules);
-        skipModules.forEach(Quantization::pattern);
+        skipModules = checkedSkips(skipModules);
     }
 
     /** All linear layers but the output layer. */
@@ -29,16 +28,25 @@ public record Quantization(QuantType type, int blockSize, boolean doubleQuant, L
         this(type, blockSize, doubleQuant, List.of());
     }
 
-    /**
-     * Whether a layer is quantized: not if a skipped module is the end of its name, or, as a regular expression,
-     * matches its name from the start up to a dot or the end (transformers' {@code should_convert_module}).
-     *
-     * @param module full name, e.g. {@code model.layers.0.mlp.down_proj}
-     */
+    /** Whether a layer is quantized. @param module full name, e.g. {@code model.layers.0.mlp.down_proj} */
     public boolean quantizes(String module) {
+        return !skips(skipModules, module);
+    }
+
+    /**
+     * Whether a layer stays as it is: if a skipped module is the end of its name, or, as a regular expression, matches
+     * its name from the start up to a dot or the end (transformers' {@code should_convert_module}).
+     */
+    static boolean skips(List<String> skipModules, String module) {
         return skipModules.stream()
-                .noneMatch(skip ->
+                .anyMatch(skip ->
                         module.endsWith(skip) || pattern(skip).matcher(module).lookingAt());
+    }
+
+    /** @throws IllegalArgumentException if one is no regular expression */
+    static List<String> checkedSkips(List<String> skipModules) {
+        skipModules.forEach(Quantization::pattern);
+        return List.copyOf(skipModules);
     }
 
     private static Pattern pattern(String skip) {

@@ -87,11 +87,18 @@ final class WeightLoader implements WeightReader {
         };
     }
 
-    /** Each row by its largest magnitude; read and quantized while it is uploaded. */
+    /** Each row by its largest magnitude, read and quantized while it is uploaded; LLM.int8's own codes as they are. */
     @Override
     public Prepared readInt8(String name, int rows, int cols) {
         StoredTensor t = files.get(name);
         expectShape(t, rows, cols);
+        if (BnbWeight.find(files, name).orElse(null) instanceof BnbInt8Weight stored) {
+            return (device, scope) -> {
+                Tensor codes = scope.newTensor(DType.I8, rows, cols);
+                device.upload(codes, files.readBytes(stored.stored()), 0);
+                return new Weight.Int8(codes, floats(device, scope, stored.scales(files)));
+            };
+        }
         if (!t.type().readsAsFloats()) {
             throw new ModelFormatException(
                     t.file(),

@@ -1,6 +1,7 @@
 package org.qlora4j.lora.model;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -22,6 +23,7 @@ import org.qlora4j.nf4.file.StoredTensor;
 import org.qlora4j.nf4.file.TensorFiles;
 import org.qlora4j.nf4.file.TensorSpec;
 import org.qlora4j.nf4.tensor.DType;
+import org.qlora4j.nf4.weight.Weight;
 
 /** A checkpoint in LLM.int8 as transformers saves it, see src/test/resources/README.md. */
 class Int8CheckpointTest {
@@ -57,6 +59,28 @@ class Int8CheckpointTest {
             dequantized.readFloats(dequantized.get(DOWN), 40, 100, part, 0);
             assertArrayEquals(java.util.Arrays.copyOfRange(weight, 40, 140), part);
             assertTrue(dequantized.names().stream().noneMatch(n -> n.contains("SCB") || n.contains("format")));
+            float[] logits = model.logits(new int[] {1, 17, 63, 3, 9, 42, 42, 7});
+            assertArrayEquals(floats(expected, "logits"), logits, 2e-5f);
+        }
+    }
+
+    /** With quant_bits 8 nothing is quantized again. */
+    @Test
+    void keepsItsCodesInEightBits() throws URISyntaxException {
+        ModelLoader.Options options = new ModelLoader.Options(DType.F32, null, 1, new ModelLoader.Int8(true, false));
+        try (Device device = Devices.open("reference", 1);
+                ModelSource source = ModelSource.open(checkpoint());
+                Safetensors expected = Safetensors.open(checkpoint().resolve("expected.safetensors"));
+                Transformer model = ModelLoader.load(source, device, options, (done, all) -> {})) {
+            for (Linear linear : model.linears()) {
+                if (linear != model.outputLayer()) {
+                    Weight.Int8 weight = assertInstanceOf(Weight.Int8.class, linear.frozen());
+                    byte[] codes = new byte[(int) weight.codes().numel()];
+                    device.download(weight.codes(), codes, 0);
+                    StoredTensor stored = source.tensors().get(linear.name() + ".weight");
+                    assertArrayEquals(source.tensors().readBytes(stored), codes, linear.name());
+                }
+            }
             float[] logits = model.logits(new int[] {1, 17, 63, 3, 9, 42, 42, 7});
             assertArrayEquals(floats(expected, "logits"), logits, 2e-5f);
         }

@@ -6,10 +6,15 @@ import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.nf4.Devices;
@@ -107,6 +112,43 @@ class Int8LoadTest {
             size += Math.pow(expected[i], 2);
         }
         return Math.sqrt(error / size);
+    }
+
+    @Test
+    void skippedModulesStayInFloatingPoint() {
+        List<String> skip = List.of("down_proj", "model.layers.0.self_attn");
+        try (Transformer model = load(new ModelLoader.Int8(true, false, skip))) {
+            for (Linear linear : model.linears()) {
+                boolean skipped = linear.name().endsWith("down_proj")
+                        || linear.name().startsWith("model.layers.0.self_attn.")
+                        || linear.name().equals("lm_head");
+                assertEquals(skipped, linear.frozen() instanceof Weight.Dense, linear.name());
+            }
+        }
+        assertThrows(IllegalArgumentException.class, () -> new ModelLoader.Int8(true, false, List.of("(")));
+    }
+
+    /** What an LLM.int8 checkpoint kept in floating point stays so, whatever is asked for. */
+    @Test
+    void aCheckpointSaysWhatItSkipped(@TempDir Path folder) throws IOException {
+        Path base = Path.of(System.getProperty("qlora4j.golden"), "models", "llama_tied", "base");
+        Files.copy(base.resolve("model.safetensors"), folder.resolve("model.safetensors"));
+        ObjectNode config = ModelSource.readObject(base.resolve("config.json"));
+        config.putObject("quantization_config")
+                .put("quant_method", "bitsandbytes")
+                .put("load_in_8bit", true)
+                .putArray("llm_int8_skip_modules")
+                .add("o_proj");
+        GoldenCase.JSON.writeValue(folder.resolve("config.json").toFile(), config);
+        ModelLoader.Options options =
+                new ModelLoader.Options(DType.F32, null, 2, new ModelLoader.Int8(true, false, List.of("up_proj")));
+        try (ModelSource source = ModelSource.open(folder);
+                Transformer model = ModelLoader.load(source, device, options, (done, all) -> {})) {
+            for (Linear linear : model.linears()) {
+                boolean skipped = linear.name().matches(".*(o_proj|up_proj|lm_head)");
+                assertEquals(skipped, linear.frozen() instanceof Weight.Dense, linear.name());
+            }
+        }
     }
 
     @Test
