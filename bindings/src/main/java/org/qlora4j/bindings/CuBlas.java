@@ -7,7 +7,7 @@ import org.qlora4j.bindings.generated.cublas.cublas_h;
 
 /**
  * One cuBLAS handle: matrix products on a stream. Sizes are checked here, addresses are the caller's; the device's
- * context must be current on the calling thread.
+ * context must be current on the calling thread. Not for two threads at once.
  *
  * @see <a href="https://docs.nvidia.com/cuda/cublas/">NVIDIA's reference</a>
  */

@@ -62,6 +62,12 @@ public final class CudaBitsAndBytes {
     /** Elements that share a scale in 8-bit state. */
     public static final int STATE_BLOCK = 256;
 
+    /** Bytes that addresses are multiples of: of fp32, of bf16, and where pieces of 16 bytes are read. */
+    private static final int FP32 = 4;
+
+    private static final int BF16 = 2;
+    private static final int VECTOR = 16;
+
     private CudaBitsAndBytes() {}
 
     /**
@@ -75,8 +81,11 @@ public final class CudaBitsAndBytes {
     public static void quantize4Bit(FourBit type, long x, long absmax, long packed, int blockSize, long n) {
         String function = "quantize4Bit";
         block(function, blockSize, 32);
-        int count = count(function, n);
-        ready(function, x, absmax, packed, 1);
+        int count = count(function, n, Integer.MAX_VALUE);
+        address(function, "x", x, FP32);
+        address(function, "absmax", absmax, FP32);
+        address(function, "packed", packed, 1);
+        ready(function);
         MemorySegment none = MemorySegment.NULL;
         if (type == FourBit.NF4) {
             bitsandbytes_h.cquantize_blockwise_fp32_nf4(none, at(x), at(absmax), at(packed), blockSize, count);
@@ -96,8 +105,12 @@ public final class CudaBitsAndBytes {
     public static void quantize8Bit(long map, long x, long absmax, long codes, int blockSize, long n) {
         String function = "quantize8Bit";
         block(function, blockSize, 64);
-        int count = count(function, n);
-        ready(function, x, absmax, codes, map);
+        int count = count(function, n, Integer.MAX_VALUE);
+        address(function, "map", map, FP32);
+        address(function, "x", x, FP32);
+        address(function, "absmax", absmax, FP32);
+        address(function, "codes", codes, 1);
+        ready(function);
         bitsandbytes_h.cquantize_blockwise_fp32(at(map), at(x), at(absmax), at(codes), blockSize, count);
         done(function);
     }
@@ -112,8 +125,11 @@ public final class CudaBitsAndBytes {
             FourBit type, long packed, long absmax, long out, int blockSize, long n, long stream) {
         String function = "dequantize4BitToBf16";
         block(function, blockSize, 32);
-        int count = count(function, n);
-        ready(function, packed, absmax, out, 1);
+        int count = count(function, n, Integer.MAX_VALUE);
+        address(function, "packed", packed, 1);
+        address(function, "absmax", absmax, FP32);
+        address(function, "out", out, BF16);
+        ready(function);
         MemorySegment none = MemorySegment.NULL;
         if (type == FourBit.NF4) {
             bitsandbytes_h.cdequantize_blockwise_bf16_nf4(
@@ -128,13 +144,19 @@ public final class CudaBitsAndBytes {
     /**
      * Decodes 8-bit blocks to fp32.
      *
+     * @param n at most 2^30
      * @param absmax fp32; its memory must reach to the end of the last 512 elements' scales, which the kernel reads
      */
     public static void dequantize8Bit(long map, long codes, long absmax, long out, int blockSize, long n, long stream) {
         String function = "dequantize8Bit";
         block(function, blockSize, 64);
-        int count = count(function, n);
-        ready(function, codes, absmax, out, map);
+        // the kernel adds the whole length to a 32-bit position once more
+        int count = count(function, n, 1 << 30);
+        address(function, "map", map, FP32);
+        address(function, "codes", codes, 1);
+        address(function, "absmax", absmax, FP32);
+        address(function, "out", out, FP32);
+        ready(function);
         bitsandbytes_h.cdequantize_blockwise_fp32(
                 at(map), at(codes), at(absmax), at(out), blockSize, count, at(stream));
         done(function);
@@ -160,6 +182,7 @@ public final class CudaBitsAndBytes {
      * @param x bf16 [m, k], contiguous, 16 bytes aligned
      * @param packed W [n, k] in 4 bits, 16 bytes aligned
      * @param out bf16 [m, n], contiguous
+     * @param m at most 524280; m·k, m·n and the bytes of W fit a C int
      * @param blockSize k must be a multiple of it
      */
     public static void gemm4Bit(
@@ -180,14 +203,23 @@ public final class CudaBitsAndBytes {
                     function + ": sizes must be at least 1 and k a multiple of the block size " + blockSize + ", got m "
                             + m + ", n " + n + ", k " + k);
         }
-        if (x % 16 != 0 || packed % 16 != 0) {
+        // positions are C ints there, and a grid has at most 65535 rows of at least 8
+        if ((long) m * k > Integer.MAX_VALUE
+                || (long) m * n > Integer.MAX_VALUE
+                || (long) n * (k / 2) > Integer.MAX_VALUE
+                || m > 8 * 65_535) {
             throw new IllegalArgumentException(
-                    "%s: x and the weight must be 16 bytes aligned, got %#x and %#x".formatted(function, x, packed));
+                    function + ": too large, at most 524280 rows and 2147483647 elements of x"
+                            + " and out, and bytes of the weight; got m " + m + ", n " + n + ", k " + k);
         }
+        address(function, "x", x, VECTOR);
+        address(function, "packed", packed, VECTOR);
+        address(function, "out", out, BF16);
         MemorySegment none = MemorySegment.NULL;
         switch (scales) {
             case Scales.Plain plain -> {
-                ready(function, x, packed, out, plain.absmax);
+                address(function, "absmax", plain.absmax, FP32);
+                ready(function);
                 bitsandbytes_h.cgemm_4bit_bf16(
                         at(x),
                         at(packed),
@@ -205,8 +237,11 @@ public final class CudaBitsAndBytes {
                         at(stream));
             }
             case Scales.Nested nested -> {
-                ready(function, x, packed, out, nested.codes);
-                ready(function, nested.absmax, nested.map, nested.offset, 1);
+                address(function, "codes", nested.codes, 1);
+                address(function, "absmax", nested.absmax, FP32);
+                address(function, "map", nested.map, FP32);
+                address(function, "offset", nested.offset, FP32);
+                ready(function);
                 bitsandbytes_h.cgemm_4bit_bf16(
                         at(x),
                         at(packed),
@@ -238,9 +273,15 @@ public final class CudaBitsAndBytes {
      */
     public static void step32(Rule rule, long p, long g, long state1, long state2, Step s, long n) {
         String function = "step32 " + rule;
-        int count = count(function, n);
-        ready(function, p, g, state1, rule.hasState2() ? state2 : 1);
+        int count = count(function, n, Integer.MAX_VALUE);
+        address(function, "p", p, FP32);
+        address(function, "g", g, FP32);
+        address(function, "state1", state1, FP32);
+        if (rule.hasState2()) {
+            address(function, "state2", state2, FP32);
+        }
         step(function, s);
+        ready(function);
         MemorySegment none = MemorySegment.NULL;
         switch (rule) {
             case ADAM ->
@@ -377,14 +418,33 @@ public final class CudaBitsAndBytes {
      */
     public record State8(long state1, long absmax1, long map1, long state2, long absmax2, long map2) {}
 
-    /** One step with 8-bit state, on the legacy stream. @param p fp32 [n], changed @param g fp32 [n] */
+    /**
+     * One step with 8-bit state, on the legacy stream.
+     *
+     * @param p fp32 [n], changed
+     * @param g fp32 [n]
+     * @param n for AdEMAMix a multiple of {@link #STATE_BLOCK}
+     */
     public static void step8(Rule rule, long p, long g, State8 state, Step s, long n) {
         String function = "step8 " + rule;
-        int count = count(function, n);
-        ready(function, p, g, state.state1, state.absmax1);
+        int count = count(function, n, Integer.MAX_VALUE);
+        // it looks for the scales of the second half of state1 at (n + i) / 256
+        if (rule == Rule.ADEMAMIX && n % STATE_BLOCK != 0) {
+            throw new IllegalArgumentException(function + ": n must be a multiple of " + STATE_BLOCK + ", got " + n);
+        }
         boolean two = rule.hasState2();
-        ready(function, state.map1, two ? state.state2 : 1, two ? state.absmax2 : 1, two ? state.map2 : 1);
+        address(function, "p", p, FP32);
+        address(function, "g", g, FP32);
+        address(function, "state1", state.state1, 1);
+        address(function, "absmax1", state.absmax1, FP32);
+        address(function, "map1", state.map1, FP32);
+        if (two) {
+            address(function, "state2", state.state2, 1);
+            address(function, "absmax2", state.absmax2, FP32);
+            address(function, "map2", state.map2, FP32);
+        }
         step(function, s);
+        ready(function);
         MemorySegment state2 = two ? at(state.state2) : MemorySegment.NULL;
         MemorySegment absmax2 = two ? at(state.absmax2) : MemorySegment.NULL;
         MemorySegment map2 = two ? at(state.map2) : MemorySegment.NULL;
@@ -519,13 +579,19 @@ public final class CudaBitsAndBytes {
         done(function);
     }
 
-    /** Managed memory for optimizer state; {@link CudaDriver#free} frees it. */
+    /**
+     * Managed memory for optimizer state; {@link CudaDriver#free} frees it.
+     *
+     * @throws OutOfMemoryError if there is no room
+     */
     public static long allocateManaged(long bytes) {
         String function = "allocateManaged";
         if (bytes < 1) {
             throw new IllegalArgumentException(function + ": expected at least one byte, got " + bytes);
         }
-        ready(function, 1, 1, 1, 1);
+        ready(function);
+        // it ends the process if there is no room; the driver says so, and gives no page before one is touched
+        CudaDriver.free(CudaDriver.allocateManaged(bytes));
         long address = bitsandbytes_h.cget_managed_ptr(bytes).address();
         done(function);
         return address;
@@ -534,21 +600,30 @@ public final class CudaBitsAndBytes {
     /** Brings managed memory to a GPU, on the legacy stream. @param device ordinal */
     public static void prefetch(long address, long bytes, int device) {
         String function = "prefetch";
-        ready(function, address, 1, 1, 1);
+        address(function, "the memory", address, 1);
         // "to the host", device -1, would end the process
-        if (bytes < 1 || device < 0 || device >= CudaDriver.deviceCount()) {
-            throw new IllegalArgumentException(function + ": expected at least one byte and a GPU from 0 to "
-                    + (CudaDriver.deviceCount() - 1) + ", got " + bytes + " bytes and GPU " + device);
+        if (bytes < 1 || device < 0) {
+            throw new IllegalArgumentException(function + ": expected at least one byte and a GPU from 0 on, got "
+                    + bytes + " bytes and GPU " + device);
+        }
+        ready(function);
+        if (device >= CudaDriver.deviceCount()) {
+            throw new IllegalArgumentException(
+                    function + ": there is no GPU " + device + " among " + CudaDriver.deviceCount());
         }
         bitsandbytes_h.cprefetch(at(address), bytes, device);
         done(function);
     }
 
     private static void step(String function, Step s) {
-        boolean finite = Float.isFinite(s.learningRate)
-                && Float.isFinite(s.gradientScale)
+        boolean finite = Float.isFinite(s.beta1)
+                && Float.isFinite(s.beta2)
+                && Float.isFinite(s.beta3)
+                && Float.isFinite(s.alpha)
+                && Float.isFinite(s.epsilon)
                 && Float.isFinite(s.weightDecay)
-                && Float.isFinite(s.epsilon);
+                && Float.isFinite(s.learningRate)
+                && Float.isFinite(s.gradientScale);
         if (s.step < 1 || !finite) {
             throw new IllegalArgumentException(function + ": steps count from 1 and numbers are finite, got " + s);
         }
@@ -562,18 +637,24 @@ public final class CudaBitsAndBytes {
     }
 
     /** Sizes are C ints there. */
-    private static int count(String function, long n) {
-        if (n < 1 || n > Integer.MAX_VALUE) {
+    private static int count(String function, long n, int most) {
+        if (n < 1 || n > most) {
             throw new IllegalArgumentException(
-                    function + ": expected 1 to 2147483647 elements, got " + n + "; call it in parts");
+                    function + ": expected 1 to " + most + " elements, got " + n + "; call it in parts");
         }
         return (int) n;
     }
 
-    private static void ready(String function, long first, long second, long third, long fourth) {
-        if (first == 0 || second == 0 || third == 0 || fourth == 0) {
-            throw new IllegalArgumentException(function + ": an address is 0");
+    /** @param alignment in bytes; a kernel that finds another one ends with an error that loses the device */
+    private static void address(String function, String what, long address, int alignment) {
+        if (address == 0 || address % alignment != 0) {
+            throw new IllegalArgumentException("%s: the address of %s must be a multiple of %d and not 0, got %#x"
+                    .formatted(function, what, alignment, address));
         }
+    }
+
+    /** The last check before a call: libraries and GPU are there, no error is pending. */
+    private static void ready(String function) {
         CudaNatives.require();
         CudaRuntime.checkPending(function);
     }

@@ -62,13 +62,11 @@ public final class CudaDriver {
 
     /** The CUDA version the driver runs, e.g. 13020 for 13.2. */
     public static int version() {
-        initialize();
         return intResult("cuDriverGetVersion", cuda_h::cuDriverGetVersion);
     }
 
     /** GPUs that may be used (CUDA_VISIBLE_DEVICES). */
     public static int deviceCount() {
-        initialize();
         return intResult("cuDeviceGetCount", cuda_h::cuDeviceGetCount);
     }
 
@@ -306,7 +304,7 @@ public final class CudaDriver {
             MemorySegment out = arena.allocate(JAVA_FLOAT);
             check(
                     "cuEventElapsedTime",
-                    cuda_h.cuEventElapsedTime_v2(out, MemorySegment.ofAddress(start), MemorySegment.ofAddress(end)));
+                    cuda_h.cuEventElapsedTime(out, MemorySegment.ofAddress(start), MemorySegment.ofAddress(end)));
             return out.get(JAVA_FLOAT, 0);
         }
     }
@@ -391,6 +389,7 @@ public final class CudaDriver {
     }
 
     private static int intResult(String function, Call call) {
+        initialize();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(JAVA_INT);
             check(function, call.with(out));
@@ -399,6 +398,7 @@ public final class CudaDriver {
     }
 
     private static long longResult(String function, Call call) {
+        initialize();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(JAVA_LONG);
             check(function, call.with(out));
@@ -407,6 +407,7 @@ public final class CudaDriver {
     }
 
     private static long address(String function, long bytes, Call call) {
+        initialize();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(JAVA_LONG);
             int code = call.with(out);

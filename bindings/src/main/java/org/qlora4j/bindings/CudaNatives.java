@@ -3,10 +3,11 @@ package org.qlora4j.bindings;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Comparator;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 import java.util.function.Function;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.NativeFolders.Place;
 
@@ -15,29 +16,22 @@ import org.qlora4j.bindings.NativeFolders.Place;
  * version that this driver can run, each by its absolute path and after what it depends on.
  *
  * <p>Searched in this order: the folder of system property {@code qlora4j.natives}; the folder of environment
- * QLORA4J_NATIVES; the cache; Python's site-packages ({@code nvidia/cu13/lib} …); CUDA_HOME, CUDA_PATH and
- * {@code /usr/local/cuda}; the loader's default.
+ * QLORA4J_NATIVES; the cache; Python's site-packages ({@code nvidia/cu13/lib} …); Conda's libraries; CUDA_HOME,
+ * CUDA_PATH and {@code /usr/local/cuda}; the loader's default. Newer versions first; if a folder the user named holds
+ * one, no other is taken.
  */
 public final class CudaNatives {
-    /**
-     * The names CUDA's libraries have in {@link org.qlora4j.bindings.symbols.LibrarySymbols}, whatever their version.
-     */
-    private static final String DRIVER = "libcuda.so";
+    private static final String DRIVER = "libcuda.so.1";
+
+    /** The versions libbitsandbytes 0.50 is built for. */
+    private static final int[] BITSANDBYTES = {118, 121, 124, 126, 128, 130, 132};
+
+    private static final List<Major> MAJORS = List.of(
+            new Major(13, "13", "13", "13"), new Major(12, "12", "12", "12"), new Major(11, "11.0", "11", "11.2"));
 
     private static @Nullable CudaNatives open;
     private static boolean driverOpen;
     private static boolean nvrtcOpen;
-
-    /** The file names of one major version. */
-    private record Major(int number, String runtime, String cublasLt, String cublas, String nvrtc) {}
-
-    private static final List<Major> MAJORS = List.of(
-            new Major(13, "libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libnvrtc.so.13"),
-            new Major(12, "libcudart.so.12", "libcublasLt.so.12", "libcublas.so.12", "libnvrtc.so.12"),
-            new Major(11, "libcudart.so.11.0", "libcublasLt.so.11", "libcublas.so.11", "libnvrtc.so.11.2"));
-
-    /** The versions libbitsandbytes 0.50 is built for. */
-    private static final int[] BITSANDBYTES = {118, 121, 124, 126, 128, 130, 132};
 
     private final int driverVersion;
     private final int runtimeVersion;
@@ -47,6 +41,32 @@ public final class CudaNatives {
         this.driverVersion = driverVersion;
         this.runtimeVersion = runtimeVersion;
         this.libraries = List.copyOf(libraries);
+    }
+
+    /**
+     * A library.
+     *
+     * @param name what its symbols go by in {@link org.qlora4j.bindings.symbols.LibrarySymbols}, whatever its version
+     */
+    record Library(String name, String file, List<String> functions) {}
+
+    /** A major version of CUDA, with the numbers its files end with. */
+    record Major(int number, String runtime, String cublas, String nvrtc) {
+        /** All but libbitsandbytes, each after what it depends on. */
+        List<Library> libraries() {
+            return List.of(
+                    new Library(
+                            "libcudart.so",
+                            "libcudart.so." + runtime,
+                            List.of("cudaPeekAtLastError", "cudaGetDeviceCount", "cudaRuntimeGetVersion")),
+                    new Library("libcublasLt.so", "libcublasLt.so." + cublas, List.of("cublasLtMatmul")),
+                    new Library("libcublas.so", "libcublas.so." + cublas, List.of("cublasGemmEx")),
+                    compiler());
+        }
+
+        Library compiler() {
+            return new Library("libnvrtc.so", "libnvrtc.so." + nvrtc, List.of("nvrtcCompileProgram"));
+        }
     }
 
     /** The driver's CUDA version, e.g. 13020 for 13.2. */
@@ -67,47 +87,156 @@ public final class CudaNatives {
     /**
      * Opens NVIDIA's driver library alone.
      *
-     * @throws NativeException if this machine has none; a later call tries again
+     * @throws NativeException if this machine has none, in one sentence; a later call tries again
      */
     public static synchronized void requireDriver() {
-        if (driverOpen) {
-            return;
+        if (!driverOpen) {
+            DynamicLoader.requirePlatform(System.getProperty("os.name"), System.getProperty("os.arch"));
+            // the driver comes with the system; only tests name another one
+            List<Place> named = NativeFolders.namedByUser().stream()
+                    .filter(place -> Files.isRegularFile(place.folder().resolve(DRIVER)))
+                    .toList();
+            findDriver(DRIVER, named).use("libcuda.so");
+            driverOpen = true;
         }
-        DynamicLoader.requirePlatform(System.getProperty("os.name"), System.getProperty("os.arch"));
-        open("NVIDIA's driver", "libcuda.so.1", DRIVER, List.of("cuInit", "cuLaunchKernel"), namedOrDefault());
-        driverOpen = true;
+    }
+
+    static Natives.Found findDriver(String file, List<Place> places) {
+        List<String> tried = new ArrayList<>();
+        // the last of these came with CUDA 12.2
+        List<String> functions = List.of("cuInit", "cuLaunchKernel", "cuMemPrefetchAsync_v2");
+        Natives.Found found = Natives.find(file, functions, places, tried);
+        if (found == null) {
+            throw new NativeException(
+                    "CUDA",
+                    "no GPU can be used, since NVIDIA's driver (version 535 or newer) cannot be opened: "
+                            + String.join("; ", tried));
+        }
+        return found;
     }
 
     /**
      * Opens everything.
      *
-     * @throws NativeException if something is missing: says what, and what was tried
+     * @throws NativeException if something is missing: says what, and what was tried; a later call tries again
      */
     public static synchronized CudaNatives require() {
         CudaNatives known = open;
-        if (known != null) {
-            return known;
+        if (known == null) {
+            requireDriver();
+            known = open(CudaDriver.version(), places(System::getenv));
+            open = known;
         }
-        requireDriver();
-        int driver = CudaDriver.version();
+        return known;
+    }
+
+    private static CudaNatives open(int driver, List<Place> places) {
+        Version version = find(MAJORS, driver, places);
+        List<Natives.Opened> opened = new ArrayList<>();
+        for (int i = 0; i < version.found.size(); i++) {
+            opened.add(version.found.get(i).use(version.major.libraries().get(i).name()));
+        }
+        int runtime = CudaRuntime.version();
+        // libbitsandbytes ends the process where the runtime cannot use the driver
+        if (CudaRuntime.deviceCount() < 1) {
+            throw new NativeException("CUDA", "the runtime " + text(runtime) + " finds no GPU");
+        }
+        List<String> tried = new ArrayList<>();
+        String file = bitsandbytes(runtime, version.bitsandbytes);
+        Natives.Found last = Natives.find(
+                file, List.of("cgemm_4bit_bf16", "cadam32bit_grad_fp32", "cget_managed_ptr"), places, tried);
+        if (last == null) {
+            throw new NativeException("CUDA", "cannot open " + file + "; tried\n  " + String.join("\n  ", tried));
+        }
+        opened.add(last.use("libbitsandbytes_cuda.so"));
+        return new CudaNatives(driver, runtime, opened);
+    }
+
+    /**
+     * A version of which everything is there.
+     *
+     * @param found its libraries in order
+     * @param bitsandbytes file names of libbitsandbytes for it
+     */
+    record Version(Major major, List<Natives.Found> found, List<String> bitsandbytes) {}
+
+    /** The newest version that is whole. What the generated classes once call stays, so none is used before. */
+    static Version find(List<Major> majors, int driver, List<Place> places) {
         List<String> reasons = new ArrayList<>();
-        for (Major major : MAJORS) {
+        for (Major major : majors) {
             if (major.number > driver / 1000) {
                 reasons.add("CUDA " + major.number + ": the driver runs CUDA " + text(driver) + " at most");
                 continue;
             }
-            try {
-                known = open(major, driver);
-                open = known;
-                return known;
-            } catch (NativeException e) {
-                reasons.add("CUDA " + major.number + ": " + e.getMessage());
+            List<String> bitsandbytes = builds(major, places);
+            List<String> tried = new ArrayList<>();
+            List<Natives.Found> found = find(major.libraries(), places, tried);
+            if (bitsandbytes.isEmpty()) {
+                tried.add("libbitsandbytes_cuda" + major.number + "*.so: in none of "
+                        + places.stream().map(Place::folder).toList());
+            }
+            if (tried.isEmpty()) {
+                return new Version(major, found, bitsandbytes);
+            }
+            reasons.add("CUDA " + major.number + ":\n  " + String.join("\n  ", tried));
+            if (isNamed(major, places)) {
+                break;
             }
         }
         throw new NativeException(
                 "CUDA",
-                "the driver is here, its libraries are not:\n" + String.join("\n", reasons)
-                        + "\nRun './qlora natives --cuda' to fetch them, or name their folder with -Dqlora4j.natives=DIR");
+                "the driver is here, but the libraries it needs are not; tried\n" + String.join("\n", reasons)
+                        + "\nRun './qlora natives --cuda' to fetch them, or name their folder with"
+                        + " -Dqlora4j.natives=DIR or QLORA4J_NATIVES");
+    }
+
+    /** @param tried stays empty if all are there */
+    private static List<Natives.Found> find(List<Library> libraries, List<Place> places, List<String> tried) {
+        List<Natives.Found> found = new ArrayList<>();
+        for (Library library : libraries) {
+            List<String> reasons = new ArrayList<>();
+            Natives.Found one = Natives.find(library.file, library.functions, places, reasons);
+            if (one == null) {
+                // the next ones depend on it
+                tried.addAll(reasons);
+                break;
+            }
+            found.add(one);
+        }
+        return found;
+    }
+
+    private static boolean isNamed(Major major, List<Place> places) {
+        return places.stream()
+                .filter(Place::namedByUser)
+                .anyMatch(p ->
+                        Files.isRegularFile(p.folder().resolve(major.libraries().getFirst().file)));
+    }
+
+    /** File names of libbitsandbytes for a version in the first folder that has any, oldest first. */
+    private static List<String> builds(Major major, List<Place> places) {
+        return places.stream()
+                .map(place -> Arrays.stream(BITSANDBYTES)
+                        .filter(build -> build / 10 == major.number)
+                        .mapToObj(build -> "libbitsandbytes_cuda" + build + ".so")
+                        .filter(file -> Files.isRegularFile(place.folder().resolve(file)))
+                        .toList())
+                .filter(builds -> !builds.isEmpty())
+                .findFirst()
+                .orElse(List.of());
+    }
+
+    /**
+     * The newest build that is not newer than the runtime; the oldest one if all are.
+     *
+     * @param builds of the runtime's major version, oldest first, at least one
+     */
+    static String bitsandbytes(int runtime, List<String> builds) {
+        String newest = "libbitsandbytes_cuda" + (runtime / 1000 * 10 + runtime % 1000 / 10) + ".so";
+        return builds.stream()
+                .filter(build -> build.compareTo(newest) <= 0)
+                .reduce((older, newer) -> newer)
+                .orElse(builds.getFirst());
     }
 
     /**
@@ -120,74 +249,28 @@ public final class CudaNatives {
             return;
         }
         DynamicLoader.requirePlatform(System.getProperty("os.name"), System.getProperty("os.arch"));
-        NativeException first = null;
+        List<String> tried = new ArrayList<>();
         for (Major major : MAJORS) {
-            try {
-                openNvrtc(major, places(System::getenv));
+            List<Natives.Found> found = find(List.of(major.compiler()), places(System::getenv), tried);
+            if (!found.isEmpty()) {
+                found.getFirst().use(major.compiler().name);
                 nvrtcOpen = true;
                 return;
-            } catch (NativeException e) {
-                first = first == null ? e : first;
             }
         }
-        throw Objects.requireNonNull(first);
-    }
-
-    private static Natives.Opened openNvrtc(Major major, List<Place> places) {
-        return open("NVRTC", major.nvrtc, "libnvrtc.so", List.of("nvrtcCompileProgram"), places);
-    }
-
-    private static CudaNatives open(Major major, int driver) {
-        List<Place> places = places(System::getenv);
-        List<Natives.Opened> opened = new ArrayList<>();
-        opened.add(open(
-                "the CUDA runtime",
-                major.runtime,
-                "libcudart.so",
-                List.of("cudaPeekAtLastError", "cudaGetDeviceCount"),
-                places));
-        int runtime = CudaRuntime.version();
-        opened.add(open("cuBLASLt", major.cublasLt, "libcublasLt.so", List.of("cublasLtMatmul"), places));
-        opened.add(open("cuBLAS", major.cublas, "libcublas.so", List.of("cublasGemmEx"), places));
-        opened.add(openNvrtc(major, places));
-        opened.add(open(
-                "bitsandbytes for CUDA",
-                "libbitsandbytes_cuda" + bitsandbytesVersion(runtime) + ".so",
-                "libbitsandbytes_cuda.so",
-                List.of("cgemm_4bit_bf16", "cadam32bit_grad_fp32", "cget_managed_ptr"),
-                places));
-        return new CudaNatives(driver, runtime, opened);
-    }
-
-    /** The newest build for this runtime's major version that is not newer than it; the oldest one if all are. */
-    static int bitsandbytesVersion(int runtime) {
-        int wanted = runtime / 1000 * 10 + runtime % 1000 / 10;
-        int best = 0;
-        for (int version : BITSANDBYTES) {
-            if (version / 10 == wanted / 10 && (version <= wanted || best == 0)) {
-                best = version;
-            }
-        }
-        return best;
-    }
-
-    private static Natives.Opened open(
-            String title, String file, String name, List<String> functions, List<Place> places) {
-        return Natives.open(title, file, name, functions, places);
-    }
-
-    /** The driver comes with the system; only tests name another one. */
-    private static List<Place> namedOrDefault() {
-        return NativeFolders.namedByUser().stream()
-                .filter(place -> Files.isRegularFile(place.folder().resolve("libcuda.so.1")))
-                .toList();
+        throw new NativeException(
+                "NVRTC",
+                "cannot open it; tried\n  " + String.join("\n  ", tried)
+                        + "\nRun './qlora natives --cuda' to fetch it, or name its folder with"
+                        + " -Dqlora4j.natives=DIR or QLORA4J_NATIVES");
     }
 
     static List<Place> places(Function<String, @Nullable String> environment) {
         List<Place> places = new ArrayList<>(NativeFolders.namedByUser());
+        List<Place> others = new ArrayList<>();
         for (NativePackage cached : List.of(
                 NativePackage.CUDA_RUNTIME, NativePackage.CUBLAS, NativePackage.NVRTC, NativePackage.BITSANDBYTES)) {
-            places.add(new Place(cached.folder(), "the cache", false));
+            others.add(new Place(cached.folder(), "the cache", false));
         }
         for (Path packages : NativeFolders.sitePackages(environment)) {
             for (String folder : List.of(
@@ -196,20 +279,22 @@ public final class CudaNatives {
                     "nvidia/cublas/lib",
                     "nvidia/cuda_nvrtc/lib",
                     "bitsandbytes")) {
-                places.add(new Place(packages.resolve(folder), "Python's packages", false));
+                others.add(new Place(packages.resolve(folder), "Python's packages", false));
             }
         }
-        java.util.stream.Stream.of("CUDA_HOME", "CUDA_PATH")
+        String conda = environment.apply("CONDA_PREFIX");
+        if (conda != null && !conda.isBlank()) {
+            others.add(new Place(Path.of(conda, "lib"), "Conda's libraries", false));
+        }
+        Stream.of("CUDA_HOME", "CUDA_PATH")
                 .map(environment)
                 .filter(Objects::nonNull)
                 .filter(value -> !value.isBlank())
-                .forEach(root -> places.add(new Place(Path.of(root, "lib64"), "the CUDA toolkit", false)));
-        places.add(new Place(Path.of("/usr/local/cuda/lib64"), "the CUDA toolkit", false));
+                .forEach(root -> others.add(new Place(Path.of(root, "lib64"), "the CUDA toolkit", false)));
+        others.add(new Place(Path.of("/usr/local/cuda/lib64"), "the CUDA toolkit", false));
         // absent folders are no news; those the user named are
-        return places.stream()
-                .filter(place -> place.namedByUser() || Files.isDirectory(place.folder()))
-                .sorted(Comparator.comparing(place -> !place.namedByUser()))
-                .toList();
+        others.stream().filter(place -> Files.isDirectory(place.folder())).forEach(places::add);
+        return places;
     }
 
     private static String text(int version) {

@@ -8,6 +8,7 @@ import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.NativeFolders.Place;
 import org.qlora4j.bindings.symbols.LibrarySymbols;
 
@@ -121,51 +122,62 @@ public final class Natives {
 
     /** The first library with that file name that can be opened and has the functions. */
     static Opened open(String title, String file, List<String> functions, List<Place> places) {
-        return open(title, file, file, functions, places);
+        List<String> tried = new ArrayList<>();
+        Found found = find(file, functions, places, tried);
+        if (found == null) {
+            throw new NativeException(
+                    title,
+                    "cannot open " + file + "; tried\n  " + String.join("\n  ", tried)
+                            + "\nRun './qlora natives' to fetch it, or name its folder with -Dqlora4j.natives=DIR or QLORA4J_NATIVES");
+        }
+        return found.use(file);
     }
 
-    /** As above. @param name what its symbols go by, see {@link LibrarySymbols#of} */
-    static Opened open(String title, String file, String name, List<String> functions, List<Place> places) {
-        List<String> tried = new ArrayList<>();
+    /** A library that was opened, and that the generated classes do not call yet. */
+    record Found(Opened opened, SymbolLookup symbols) {
+        /** Lets them call it. @param name what its symbols go by, see {@link LibrarySymbols#of} */
+        Opened use(String name) {
+            LibrarySymbols.of(name).opened(opened.path(), symbols);
+            return opened;
+        }
+    }
+
+    /**
+     * As {@link #open}.
+     *
+     * @param tried takes each path with the reason it was not taken
+     * @return null if there is none
+     */
+    static @Nullable Found find(String file, List<String> functions, List<Place> places, List<String> tried) {
         for (Place place : places) {
             Path path = place.folder().resolve(file);
             if (!Files.isRegularFile(path)) {
                 tried.add(path + ": no such file (" + place.origin() + ")");
-            } else if (tryOpen(name, path.toString(), functions, tried)) {
-                return new Opened(file, path.toString());
-            } else if (place.namedByUser()) {
-                throw failure(title, file, tried);
+                continue;
+            }
+            Found found = tryOpen(file, path.toString(), functions, tried);
+            if (found != null || place.namedByUser()) {
+                return found;
             }
         }
-        if (tryOpen(name, file, functions, tried)) {
-            return new Opened(file, file);
-        }
-        throw failure(title, file, tried);
+        return tryOpen(file, file, functions, tried);
     }
 
-    private static boolean tryOpen(String name, String path, List<String> functions, List<String> tried) {
+    private static @Nullable Found tryOpen(String file, String path, List<String> functions, List<String> tried) {
         SymbolLookup symbols;
         try {
             symbols = DynamicLoader.open(path);
         } catch (UnsatisfiedLinkError e) {
             // the loader's text names the file it means, which may be one that the library depends on
             tried.add((path.startsWith("/") ? path : "the loader's default") + ": " + e.getMessage());
-            return false;
+            return null;
         }
         List<String> missing =
                 functions.stream().filter(f -> symbols.find(f).isEmpty()).toList();
         if (!missing.isEmpty()) {
             tried.add(path + ": it is of another version or build, it does not export " + String.join(", ", missing));
-            return false;
+            return null;
         }
-        LibrarySymbols.of(name).opened(path, symbols);
-        return true;
-    }
-
-    private static NativeException failure(String title, String file, List<String> tried) {
-        return new NativeException(
-                title,
-                "cannot open " + file + "; tried\n  " + String.join("\n  ", tried)
-                        + "\nRun './qlora natives' to fetch it, or name its folder with -Dqlora4j.natives=DIR or QLORA4J_NATIVES");
+        return new Found(new Opened(file, path), symbols);
     }
 }

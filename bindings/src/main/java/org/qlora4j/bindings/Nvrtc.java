@@ -27,13 +27,18 @@ public final class Nvrtc {
      */
     public record Program(byte[] cubin, String ptx, String log) {}
 
-    /** Opens the library alone, wherever it is found, for machines without a GPU. */
+    /**
+     * Opens the library alone, wherever it is found, for machines without a GPU.
+     *
+     * @throws NativeException if it is not found; says what was tried
+     */
     public static void require() {
         CudaNatives.requireNvrtc();
     }
 
     /** E.g. {@code 13.2}. */
     public static String version() {
+        require();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(JAVA_INT, 2);
             check("nvrtcVersion", nvrtc_h.nvrtcVersion(out, out.asSlice(4)));
@@ -43,6 +48,7 @@ public final class Nvrtc {
 
     /** The architectures it compiles for, e.g. 90 for sm_90. */
     public static List<Integer> architectures() {
+        require();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment count = arena.allocate(JAVA_INT);
             check("nvrtcGetNumSupportedArchs", nvrtc_h.nvrtcGetNumSupportedArchs(count));
@@ -61,6 +67,7 @@ public final class Nvrtc {
      * @throws NativeException with the compiler's messages
      */
     public static Program compile(String source, String name, Map<String, String> headers, List<String> options) {
+        require();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment program = arena.allocate(ADDRESS);
             List<String> names = List.copyOf(headers.keySet());

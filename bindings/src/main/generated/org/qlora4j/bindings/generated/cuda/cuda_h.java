@@ -1616,69 +1616,6 @@ public class cuda_h extends cuda_h$shared {
         }
     }
 
-    private static class cuMemsetD32Async {
-        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
-            cuda_h.C_INT,
-            cuda_h.C_LONG_LONG,
-            cuda_h.C_INT,
-            cuda_h.C_LONG,
-            cuda_h.C_POINTER
-        );
-
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("cuMemsetD32Async");
-
-        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
-    }
-
-    /**
-     * Function descriptor for:
-     * {@snippet lang=c :
-     * CUresult cuMemsetD32Async(CUdeviceptr dstDevice, unsigned int ui, size_t N, CUstream hStream)
-     * }
-     */
-    public static FunctionDescriptor cuMemsetD32Async$descriptor() {
-        return cuMemsetD32Async.DESC;
-    }
-
-    /**
-     * Downcall method handle for:
-     * {@snippet lang=c :
-     * CUresult cuMemsetD32Async(CUdeviceptr dstDevice, unsigned int ui, size_t N, CUstream hStream)
-     * }
-     */
-    public static MethodHandle cuMemsetD32Async$handle() {
-        return cuMemsetD32Async.HANDLE;
-    }
-
-    /**
-     * Address for:
-     * {@snippet lang=c :
-     * CUresult cuMemsetD32Async(CUdeviceptr dstDevice, unsigned int ui, size_t N, CUstream hStream)
-     * }
-     */
-    public static MemorySegment cuMemsetD32Async$address() {
-        return cuMemsetD32Async.ADDR;
-    }
-
-    /**
-     * {@snippet lang=c :
-     * CUresult cuMemsetD32Async(CUdeviceptr dstDevice, unsigned int ui, size_t N, CUstream hStream)
-     * }
-     */
-    public static int cuMemsetD32Async(long dstDevice, int ui, long N, MemorySegment hStream) {
-        var mh$ = cuMemsetD32Async.HANDLE;
-        try {
-            if (TRACE_DOWNCALLS) {
-                traceDowncall("cuMemsetD32Async", dstDevice, ui, N, hStream);
-            }
-            return (int)mh$.invokeExact(dstDevice, ui, N, hStream);
-        } catch (Error | RuntimeException ex) {
-           throw ex;
-        } catch (Throwable ex$) {
-           throw new AssertionError("should not reach here", ex$);
-        }
-    }
-
     private static class cuMemPrefetchAsync_v2 {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             cuda_h.C_INT,
@@ -2228,68 +2165,6 @@ public class cuda_h extends cuda_h$shared {
         }
     }
 
-    private static class cuEventElapsedTime_v2 {
-        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
-            cuda_h.C_INT,
-            cuda_h.C_POINTER,
-            cuda_h.C_POINTER,
-            cuda_h.C_POINTER
-        );
-
-        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("cuEventElapsedTime_v2");
-
-        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
-    }
-
-    /**
-     * Function descriptor for:
-     * {@snippet lang=c :
-     * CUresult cuEventElapsedTime_v2(float *pMilliseconds, CUevent hStart, CUevent hEnd)
-     * }
-     */
-    public static FunctionDescriptor cuEventElapsedTime_v2$descriptor() {
-        return cuEventElapsedTime_v2.DESC;
-    }
-
-    /**
-     * Downcall method handle for:
-     * {@snippet lang=c :
-     * CUresult cuEventElapsedTime_v2(float *pMilliseconds, CUevent hStart, CUevent hEnd)
-     * }
-     */
-    public static MethodHandle cuEventElapsedTime_v2$handle() {
-        return cuEventElapsedTime_v2.HANDLE;
-    }
-
-    /**
-     * Address for:
-     * {@snippet lang=c :
-     * CUresult cuEventElapsedTime_v2(float *pMilliseconds, CUevent hStart, CUevent hEnd)
-     * }
-     */
-    public static MemorySegment cuEventElapsedTime_v2$address() {
-        return cuEventElapsedTime_v2.ADDR;
-    }
-
-    /**
-     * {@snippet lang=c :
-     * CUresult cuEventElapsedTime_v2(float *pMilliseconds, CUevent hStart, CUevent hEnd)
-     * }
-     */
-    public static int cuEventElapsedTime_v2(MemorySegment pMilliseconds, MemorySegment hStart, MemorySegment hEnd) {
-        var mh$ = cuEventElapsedTime_v2.HANDLE;
-        try {
-            if (TRACE_DOWNCALLS) {
-                traceDowncall("cuEventElapsedTime_v2", pMilliseconds, hStart, hEnd);
-            }
-            return (int)mh$.invokeExact(pMilliseconds, hStart, hEnd);
-        } catch (Error | RuntimeException ex) {
-           throw ex;
-        } catch (Throwable ex$) {
-           throw new AssertionError("should not reach here", ex$);
-        }
-    }
-
     private static class cuFuncSetAttribute {
         public static final FunctionDescriptor DESC = FunctionDescriptor.of(
             cuda_h.C_INT,
@@ -2415,6 +2290,68 @@ public class cuda_h extends cuda_h$shared {
                 traceDowncall("cuLaunchKernel", f, gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes, hStream, kernelParams, extra);
             }
             return (int)mh$.invokeExact(f, gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes, hStream, kernelParams, extra);
+        } catch (Error | RuntimeException ex) {
+           throw ex;
+        } catch (Throwable ex$) {
+           throw new AssertionError("should not reach here", ex$);
+        }
+    }
+
+    private static class cuEventElapsedTime {
+        public static final FunctionDescriptor DESC = FunctionDescriptor.of(
+            cuda_h.C_INT,
+            cuda_h.C_POINTER,
+            cuda_h.C_POINTER,
+            cuda_h.C_POINTER
+        );
+
+        public static final MemorySegment ADDR = SYMBOL_LOOKUP.find("cuEventElapsedTime");
+
+        public static final MethodHandle HANDLE = Linker.nativeLinker().downcallHandle(ADDR, DESC);
+    }
+
+    /**
+     * Function descriptor for:
+     * {@snippet lang=c :
+     * CUresult cuEventElapsedTime(float *pMilliseconds, CUevent hStart, CUevent hEnd)
+     * }
+     */
+    public static FunctionDescriptor cuEventElapsedTime$descriptor() {
+        return cuEventElapsedTime.DESC;
+    }
+
+    /**
+     * Downcall method handle for:
+     * {@snippet lang=c :
+     * CUresult cuEventElapsedTime(float *pMilliseconds, CUevent hStart, CUevent hEnd)
+     * }
+     */
+    public static MethodHandle cuEventElapsedTime$handle() {
+        return cuEventElapsedTime.HANDLE;
+    }
+
+    /**
+     * Address for:
+     * {@snippet lang=c :
+     * CUresult cuEventElapsedTime(float *pMilliseconds, CUevent hStart, CUevent hEnd)
+     * }
+     */
+    public static MemorySegment cuEventElapsedTime$address() {
+        return cuEventElapsedTime.ADDR;
+    }
+
+    /**
+     * {@snippet lang=c :
+     * CUresult cuEventElapsedTime(float *pMilliseconds, CUevent hStart, CUevent hEnd)
+     * }
+     */
+    public static int cuEventElapsedTime(MemorySegment pMilliseconds, MemorySegment hStart, MemorySegment hEnd) {
+        var mh$ = cuEventElapsedTime.HANDLE;
+        try {
+            if (TRACE_DOWNCALLS) {
+                traceDowncall("cuEventElapsedTime", pMilliseconds, hStart, hEnd);
+            }
+            return (int)mh$.invokeExact(pMilliseconds, hStart, hEnd);
         } catch (Error | RuntimeException ex) {
            throw ex;
         } catch (Throwable ex$) {
