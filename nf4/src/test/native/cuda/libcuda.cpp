@@ -293,7 +293,7 @@ SIM_API int cuEventSynchronize(void* event) {
     return sim::synchronizeEvent(event);
 }
 
-SIM_API int cuEventElapsedTime_v2(float* milliseconds, void* start, void* end) {
+SIM_API int cuEventElapsedTime(float* milliseconds, void* start, void* end) {
     NEEDS_CONTEXT
     *milliseconds = 1;
     int status = sim::synchronizeEvent(start);
