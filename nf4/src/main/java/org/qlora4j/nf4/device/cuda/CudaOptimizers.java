@@ -21,6 +21,9 @@ import org.qlora4j.nf4.weight.DynamicMap;
  * before, and none left for it to do. Paged state is brought to the GPU first.
  */
 final class CudaOptimizers implements AutoCloseable {
+    /** Of the signed map. */
+    private static final int CODE_OF_ZERO = 127;
+
     private final CudaContext context;
     private final PooledScopes scopes;
     private final Launches launches;
@@ -143,6 +146,16 @@ final class CudaOptimizers implements AutoCloseable {
             throw new ShapeException("optimizerStep: a GPU rounds 8-bit state to the nearest code; the rule "
                     + state.rounding() + " is the CPU library's");
         }
+        int inBlocks = p.cols() - p.cols() % OptimizerState.BLOCK_SIZE;
+        if (rule == Rule.ADEMAMIX && inBlocks < p.cols()) {
+            // libbitsandbytes would begin the slow average's scales at n / 256, among those of the other average
+            if (inBlocks > 0) {
+                eightBit(p.cols(0, inBlocks), g.cols(0, inBlocks), state.range(0, inBlocks), rule, numbers);
+            }
+            int rest = p.cols() - inBlocks;
+            lastBlock(p.cols(inBlocks, rest), g.cols(inBlocks, rest), state.range(inBlocks, rest), numbers);
+            return;
+        }
         prefetch(state.state1());
         prefetch(state.state2());
         try (Scope scratch = scopes.newScope()) {
@@ -181,6 +194,39 @@ final class CudaOptimizers implements AutoCloseable {
                     p.cols());
             putBack(state.state1(), state1);
             putBack(state.absmax1(), absmax1);
+        }
+    }
+
+    /** AdEMAMix's step of fewer than 256 parameters, in a whole block. */
+    private void lastBlock(Tensor p, Tensor g, OptimizerState.EightBit state, Step numbers) {
+        int n = p.cols();
+        int whole = OptimizerState.BLOCK_SIZE;
+        try (Scope scratch = scopes.newScope()) {
+            Tensor parameters = scratch.newTensor(DType.F32, 1, whole);
+            Tensor gradients = scratch.newTensor(DType.F32, 1, whole);
+            Tensor state1 = scratch.newTensor(DType.U8, 2, whole);
+            Tensor state2 = scratch.newTensor(DType.U8, 1, whole);
+            Tensor absmax1 = scratch.newTensor(DType.F32, 2, 1);
+            Tensor absmax2 = scratch.newTensor(DType.F32, 1, 1);
+            context.enter();
+            CudaDriver.fillBytes(parameters.address(), 0, parameters.spanBytes(), stream);
+            CudaDriver.fillBytes(gradients.address(), 0, gradients.spanBytes(), stream);
+            CudaDriver.fillBytes(state1.address(), CODE_OF_ZERO, state1.spanBytes(), stream);
+            CudaDriver.fillBytes(state2.address(), 0, state2.spanBytes(), stream);
+            copyRows(parameters.cols(0, n), p);
+            copyRows(gradients.cols(0, n), g);
+            copyRows(state1.cols(0, n), state.state1());
+            copyRows(state2.cols(0, n), state.state2());
+            copyRows(absmax1, state.absmax1());
+            copyRows(absmax2, state.absmax2());
+            OptimizerState.EightBit block =
+                    new OptimizerState.EightBit(state1, absmax1, state2, absmax2, state.rounding());
+            eightBit(parameters, gradients, block, Rule.ADEMAMIX, numbers);
+            copyRows(p, parameters.cols(0, n));
+            copyRows(state.state1(), state1.cols(0, n));
+            copyRows(state.state2(), state2.cols(0, n));
+            copyRows(state.absmax1(), absmax1);
+            copyRows(state.absmax2(), absmax2);
         }
     }
 
