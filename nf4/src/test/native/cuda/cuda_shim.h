@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <string>
 #include <vector>
 
 #define __global__
@@ -106,13 +107,28 @@ namespace shim {
 
 enum State { READY, AT_BARRIER, IN_WARP, DONE };
 
+/** A __syncthreads() of a source. Tests take one out, and look whether the kernel's result tells. */
+struct Barrier {
+    const char* file;
+    int line;
+    bool skipped;
+
+    Barrier(const char* path, int line);
+};
+
+/** Takes a barrier out, e.g. "norm.cu:40", and puts back the one taken out before; "" takes out none. */
+void skipBarrier(const char* fileAndLine);
+
+/** Those that some thread has come to, e.g. "norm.cu:40", one a line. */
+std::string barriers();
+
 /** A thread of the block that runs. */
 struct Fibre {
     void* stack;
     uint3 thread;
     State state;
-    /** Of the barrier it waits at. */
-    int line;
+    /** The one it waits at. */
+    const Barrier* barrier;
 };
 
 /** What the lanes of a warp hand to each other; two sets, since a fast lane may be one exchange ahead. */
@@ -151,9 +167,9 @@ extern thread_local Fibre* current;
 void launch(dim3 grid, dim3 block, size_t sharedBytes, uint64_t seed, const std::function<void()>& kernel);
 
 /** Ends the process: the kernel did what no GPU allows. */
-[[noreturn]] void die(const char* message, int a = 0, int b = 0);
+[[noreturn]] void die(const std::string& message);
 
-void barrier(int line);
+void barrier(const Barrier& barrier);
 
 /**
  * Every lane of the mask hands in n bytes and gets those of all lanes.
@@ -168,7 +184,11 @@ unsigned char (*exchange(const void* bytes, int n, unsigned mask, int kind))[64]
 #define blockIdx (shim::C->block)
 #define blockDim (shim::C->blockSize)
 #define gridDim (shim::C->gridSize)
-#define __syncthreads() shim::barrier(__LINE__)
+#define __syncthreads() \
+    ([] { \
+        static shim::Barrier here(__FILE__, __LINE__); \
+        shim::barrier(here); \
+    }())
 
 inline int shim_lane() {
     return (int) (shim::current - &shim::C->b.fibres[0]) & 31;

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cuda_shim.h"
 #include "sim.h"
 
 namespace sim {
@@ -16,6 +17,11 @@ int waitEvent(void* stream, void* handle);
 int synchronizeEvent(void* handle);
 uint64_t freeBytes();
 uint64_t totalBytes();
+uint64_t allocationCount();
+uint64_t launchCount();
+uint64_t peak();
+void setCapacity(uint64_t bytes);
+std::string lastLaunch();
 }  // namespace sim
 
 namespace {
@@ -64,6 +70,29 @@ struct Copy2D {
 };
 
 constexpr unsigned HOST = 1, DEVICE = 2;
+
+// What tests ask and tell the simulator: attributes and device numbers that no GPU has.
+enum Question {
+    ALLOCATIONS = 1000,
+    LAUNCHES = 1001,
+    PEAK_MEBIBYTES = 1002,
+    /** The device number is a size in MiB, 0 for that of the environment. */
+    SET_MEMORY = 1100,
+    /** The device number is that of a barrier to leave out, in the order of BARRIERS; -1 for none. */
+    SKIP_BARRIER = 1101,
+    /** Name of device: the last launch of libbitsandbytes; 255 letters, with the next number the next. */
+    LAST_LAUNCH = 1000,
+    BARRIERS = 2000,
+};
+
+std::string line(const std::string& text, int number) {
+    size_t start = 0;
+    for (int i = 0; i < number && start != std::string::npos; i++) {
+        start = text.find('\n', start);
+        start = start == std::string::npos ? start : start + 1;
+    }
+    return start == std::string::npos ? "" : text.substr(start, text.find('\n', start) - start);
+}
 
 }  // namespace
 
@@ -115,8 +144,14 @@ SIM_API int cuDeviceGet(int* device, int ordinal) {
     return ordinal >= 0 && ordinal < environment("SIM_DEVICES", 1) ? SUCCESS : INVALID_VALUE;
 }
 
-SIM_API int cuDeviceGetName(char* name, int length, int) {
-    snprintf(name, (size_t) length, "simulated GPU");
+SIM_API int cuDeviceGetName(char* name, int length, int device) {
+    std::string text = "simulated GPU";
+    if (device >= LAST_LAUNCH) {
+        text = device >= BARRIERS ? shim::barriers() : sim::lastLaunch();
+        size_t piece = (size_t) (device >= BARRIERS ? device - BARRIERS : device - LAST_LAUNCH) * (length - 1);
+        text = piece < text.size() ? text.substr(piece) : "";
+    }
+    snprintf(name, (size_t) length, "%s", text.c_str());
     return SUCCESS;
 }
 
@@ -125,8 +160,14 @@ SIM_API int cuDeviceTotalMem_v2(size_t* bytes, int) {
     return SUCCESS;
 }
 
-SIM_API int cuDeviceGetAttribute(int* value, int attribute, int) {
+SIM_API int cuDeviceGetAttribute(int* value, int attribute, int device) {
+    *value = 0;
     switch (attribute) {
+        case ALLOCATIONS: *value = (int) sim::allocationCount(); break;
+        case LAUNCHES: *value = (int) sim::launchCount(); break;
+        case PEAK_MEBIBYTES: *value = (int) (sim::peak() >> 20); break;
+        case SET_MEMORY: sim::setCapacity((uint64_t) device << 20); break;
+        case SKIP_BARRIER: shim::skipBarrier(device < 0 ? "" : line(shim::barriers(), device).c_str()); break;
         case 16: *value = 4; break;  // multiprocessors
         case 75: *value = environment("SIM_ARCHITECTURE", 90) / 10; break;
         case 76: *value = environment("SIM_ARCHITECTURE", 90) % 10; break;

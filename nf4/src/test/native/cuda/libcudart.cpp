@@ -1,5 +1,7 @@
 // A stand-in for the CUDA runtime under the real libbitsandbytes: its kernels register here by name, and a launch puts
 // the host's version of the kernel (bitsandbytes.cpp) into the stream. Each launch is remembered for tests.
+#include <cxxabi.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -29,10 +31,28 @@ struct Launch {
 };
 
 std::mutex lock;
+/** By the address of the function that launches. */
 std::map<const void*, std::string> names;
 thread_local Launch configuration;
 thread_local int pendingError = 0;
-std::string lastLaunch;
+
+/** An error stays until the process ends; success does not take one away. */
+int failed(int code) {
+    if (code != 0) {
+        pendingError = code;
+    }
+    return code;
+}
+
+/** "kernel<float, 0>" of "_Z6kernelIfLi0EEvPf". */
+std::string readable(const char* mangled) {
+    int status;
+    char* text = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
+    std::string name = text == nullptr ? mangled : text;
+    free(text);
+    name = name.substr(0, name.find('('));
+    return name.substr(0, 5) == "void " ? name.substr(5) : name;
+}
 
 }  // namespace
 
@@ -48,7 +68,7 @@ SIM_API void __cudaUnregisterFatBinary(void**) {}
 SIM_API void __cudaRegisterFunction(
         void**, const char* host, char*, const char* name, int, void*, void*, void*, void*, int*) {
     std::lock_guard<std::mutex> guard(lock);
-    names[host] = name;
+    names[host] = readable(name);
 }
 
 SIM_API void __cudaRegisterVar(void**, char*, char*, const char*, int, size_t, int, int) {}
@@ -76,15 +96,13 @@ SIM_API int __cudaLaunchKernel(
     std::lock_guard<std::mutex> guard(lock);
     auto name = names.find(function);
     if (name == names.end()) {
-        pendingError = INVALID_DEVICE_FUNCTION;
-        return pendingError;
+        return failed(INVALID_DEVICE_FUNCTION);
     }
-    char text[512];
+    char dimensions[160];
     snprintf(
-            text,
-            sizeof text,
-            "%s grid %u,%u,%u block %u,%u,%u shared %zu stream %p",
-            name->second.c_str(),
+            dimensions,
+            sizeof dimensions,
+            "; grid %u %u %u; block %u %u %u; shared %zu; stream 0x%llx; arguments",
             grid.x,
             grid.y,
             grid.z,
@@ -92,15 +110,15 @@ SIM_API int __cudaLaunchKernel(
             block.y,
             block.z,
             shared,
-            stream);
-    lastLaunch = text;
-    std::function<void()> work = bnb::hostKernel(name->second, arguments);
+            (unsigned long long) (uintptr_t) stream);
+    std::string text = name->second + dimensions;
+    std::function<void()> work = bnb::hostKernel(name->second, arguments, text);
+    sim::noteLaunch(text);
     if (!work || grid.x == 0 || block.x == 0 || block.x * block.y * block.z > 1024) {
-        fprintf(stderr, "sim: no host version of %s\n", text);
-        pendingError = INVALID_DEVICE_FUNCTION;
-        return pendingError;
+        fprintf(stderr, "sim: no host version of %s\n", text.c_str());
+        return failed(INVALID_DEVICE_FUNCTION);
     }
-    return sim::enqueue(stream, work);
+    return failed(sim::enqueue(stream, work));
 }
 
 SIM_API int cudaRuntimeGetVersion(int* version) {
@@ -121,8 +139,7 @@ SIM_API int cudaGetDevice(int* device) {
 
 SIM_API int cudaDeviceGetAttribute(int* value, int attribute, int device) {
     if (device < 0) {
-        pendingError = INVALID_VALUE;
-        return INVALID_VALUE;
+        return failed(INVALID_VALUE);
     }
     *value = attribute == 16 ? 132 : attribute == 75 ? 9 : attribute == 76 ? 0 : 1;
     return 0;
@@ -141,28 +158,16 @@ SIM_API int cudaPeekAtLastError() {
 }
 
 SIM_API int cudaMallocManaged(void** address, size_t bytes, unsigned) {
-    pendingError = sim::allocate((uint64_t*) address, bytes, true);
-    return pendingError;
+    return failed(sim::allocate((uint64_t*) address, bytes, true));
 }
 
 SIM_API int cudaMemPrefetchAsync(const void* address, size_t bytes, Location location, unsigned, void* stream) {
     if (address == nullptr || bytes == 0 || location.type != 1) {
-        pendingError = INVALID_VALUE;
-        return INVALID_VALUE;
+        return failed(INVALID_VALUE);
     }
-    return sim::enqueue(stream, [] {});
+    return failed(sim::enqueue(stream, [] {}));
 }
 
 SIM_API int cudaMemset(void* address, int value, size_t bytes) {
     return sim::enqueue(nullptr, [=] { memset(address, value, bytes); });
-}
-
-/** The last launch as text, for tests. */
-SIM_API const char* sim_last_launch() {
-    return lastLaunch.c_str();
-}
-
-/** Plants an error that nobody has looked at. */
-SIM_API void sim_set_pending_error(int code) {
-    pendingError = code;
 }

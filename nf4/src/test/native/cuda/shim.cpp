@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 namespace shim {
 
@@ -14,6 +15,13 @@ namespace {
 
 constexpr size_t STACK = 64 << 10;
 constexpr size_t PAGE = 4096;
+
+std::vector<Barrier*> known;
+std::string skippedName;
+
+std::string name(const Barrier& barrier) {
+    return std::string(barrier.file) + ":" + std::to_string(barrier.line);
+}
 
 extern "C" void shim_switch(void** save, void* to);
 
@@ -185,23 +193,53 @@ struct Guarded {
 
 }  // namespace
 
-void die(const char* message, int a, int b) {
+void die(const std::string& message) {
     fprintf(
             stderr,
-            "shim: %s (%d, %d), block %u,%u,%u thread %u\n",
-            message,
-            a,
-            b,
+            "shim: %s; block %u,%u,%u thread %u,%u,%u\n",
+            message.c_str(),
             C->block.x,
             C->block.y,
             C->block.z,
-            current == nullptr ? 0 : current->thread.x);
+            current->thread.x,
+            current->thread.y,
+            current->thread.z);
     abort();
 }
 
-void barrier(int line) {
+Barrier::Barrier(const char* path, int line) : line(line) {
+    const char* slash = strrchr(path, '/');
+    file = slash == nullptr ? path : slash + 1;
+    skipped = name(*this) == skippedName;
+    known.push_back(this);
+}
+
+void skipBarrier(const char* fileAndLine) {
+    skippedName = fileAndLine;
+    for (Barrier* b : known) {
+        b->skipped = name(*b) == skippedName;
+    }
+}
+
+std::string barriers() {
+    // a template has one for each of its instances
+    std::set<std::string> names;
+    for (const Barrier* b : known) {
+        names.insert(name(*b));
+    }
+    std::string text;
+    for (const std::string& n : names) {
+        text += n + "\n";
+    }
+    return text;
+}
+
+void barrier(const Barrier& barrier) {
+    if (barrier.skipped) {
+        return;
+    }
     Block& b = C->b;
-    current->line = line;
+    current->barrier = &barrier;
     current->state = AT_BARRIER;
     b.waiting++;
     if (b.waiting < b.live) {
@@ -209,11 +247,11 @@ void barrier(int line) {
         return;
     }
     if (b.live != (int) b.fibres.size()) {
-        die("__syncthreads() after some threads have ended", line);
+        die("__syncthreads() after some threads have ended: " + name(barrier));
     }
     for (Fibre& f : b.fibres) {
-        if (f.line != line) {
-            die("__syncthreads() in different lines", f.line, line);
+        if (f.barrier->line != barrier.line || strcmp(f.barrier->file, barrier.file) != 0) {
+            die("__syncthreads() in different lines: " + name(*f.barrier) + " and " + name(barrier));
         }
         f.state = READY;
     }
@@ -229,14 +267,14 @@ unsigned char (*exchange(const void* bytes, int n, unsigned mask, int kind))[64]
     int set = w.parity[lane];
     w.parity[lane] ^= 1;
     if ((mask >> lane & 1) == 0) {
-        die("a lane is not in its own mask", lane, kind);
+        die("a lane is not in its own mask");
     }
     memcpy(w.slots[set][lane], bytes, n);
     if (w.arrived == 0) {
         w.mask = mask;
         w.kind = kind;
     } else if (w.mask != mask || w.kind != kind) {
-        die("lanes of a warp are in different functions", w.kind, kind);
+        die("lanes of a warp are in different functions");
     }
     w.arrived++;
     if (w.arrived == __builtin_popcount(mask)) {

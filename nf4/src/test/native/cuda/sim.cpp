@@ -68,6 +68,8 @@ std::map<Event*, std::unique_ptr<Event>> events;
 Stream legacy;
 int running = 0;
 uint64_t launches = 0;
+/** Of the last kernel of libbitsandbytes. */
+std::string launchText;
 uint64_t memoryBytes = 0, allocatedBytes = 0, peakBytes = 0;
 
 uint64_t capacity() {
@@ -313,26 +315,34 @@ uint64_t totalBytes() {
     return capacity();
 }
 
+uint64_t allocationCount() {
+    std::lock_guard<std::recursive_mutex> guard(lock);
+    return allocations.size();
+}
+
+uint64_t launchCount() {
+    std::lock_guard<std::recursive_mutex> guard(lock);
+    return launches;
+}
+
+uint64_t peak() {
+    std::lock_guard<std::recursive_mutex> guard(lock);
+    return peakBytes;
+}
+
+void setCapacity(uint64_t bytes) {
+    std::lock_guard<std::recursive_mutex> guard(lock);
+    memoryBytes = bytes;
+}
+
+void noteLaunch(const std::string& text) {
+    std::lock_guard<std::recursive_mutex> guard(lock);
+    launchText = text;
+}
+
+std::string lastLaunch() {
+    std::lock_guard<std::recursive_mutex> guard(lock);
+    return launchText;
+}
+
 }  // namespace sim
-
-// What tests ask.
-
-SIM_API uint64_t sim_allocations() {
-    std::lock_guard<std::recursive_mutex> guard(sim::lock);
-    return sim::allocations.size();
-}
-
-SIM_API uint64_t sim_peak_bytes() {
-    std::lock_guard<std::recursive_mutex> guard(sim::lock);
-    return sim::peakBytes;
-}
-
-SIM_API uint64_t sim_launches() {
-    std::lock_guard<std::recursive_mutex> guard(sim::lock);
-    return sim::launches;
-}
-
-SIM_API void sim_set_memory(uint64_t bytes) {
-    std::lock_guard<std::recursive_mutex> guard(sim::lock);
-    sim::memoryBytes = bytes;
-}

@@ -40,6 +40,9 @@ __attribute__((visibility("default"))) int synchronize(void* stream);
 
 __attribute__((visibility("default"))) int allocate(uint64_t* address, size_t bytes, bool managed);
 
+/** Keeps the text of a launch for tests. */
+__attribute__((visibility("default"))) void noteLaunch(const std::string& text);
+
 /** Runs a kernel on the host; only within work of a stream. */
 __attribute__((visibility("default"))) void runKernel(
         unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, size_t shared, const std::function<void()>& kernel);

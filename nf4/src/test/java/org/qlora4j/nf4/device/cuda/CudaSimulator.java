@@ -1,7 +1,5 @@
 package org.qlora4j.nf4.device.cuda;
 
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
-
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
@@ -14,12 +12,11 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
-import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import org.qlora4j.bindings.CudaDriver;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
 
@@ -29,15 +26,16 @@ import org.qlora4j.bindings.NativePackages;
  * the README beside the sources.
  */
 public final class CudaSimulator {
-    private static final String KERNELS = "nf4/src/main/resources/org/qlora4j/nf4/device/cuda";
-    private static final String SOURCES = "nf4/src/test/native/cuda";
-    private static final List<String> FLAGS = List.of(
-            "-std=c++17",
-            "-O2",
-            "-fPIC",
-            "-fvisibility=hidden",
-            "-ffp-contract=off",
-            "-Wno-builtin-declaration-mismatch");
+    private static final List<String> FLAGS = Stream.concat(
+                    HostCompiler.FLAGS.stream(), Stream.of("-fPIC", "-fvisibility=hidden"))
+            .toList();
+
+    // What libcuda.cpp answers beyond a driver.
+    private static final int ALLOCATIONS = 1000;
+    private static final int SET_MEMORY = 1100;
+    private static final int SKIP_BARRIER = 1101;
+    private static final int LAST_LAUNCH = 1000;
+    private static final int BARRIERS = 2000;
 
     private static boolean installed;
 
@@ -50,19 +48,47 @@ public final class CudaSimulator {
      */
     public static synchronized Path install() {
         if (!installed) {
-            boolean compiler = has("g++");
-            if (System.getenv("CI") == null) {
-                assumeTrue(compiler, "the simulated GPU is built with g++, which is not here: apt-get install g++");
-            }
+            HostCompiler.require();
             System.setProperty("qlora4j.natives", build().toString());
             installed = true;
         }
         return Path.of(System.getProperty("qlora4j.natives"));
     }
 
-    private static boolean has(String command) {
-        return Arrays.stream(System.getenv("PATH").split(":"))
-                .anyMatch(folder -> Files.isExecutable(Path.of(folder, command)));
+    /** Pieces of device and managed memory that nobody has freed. */
+    public static int allocations() {
+        return CudaDriver.attribute(0, ALLOCATIONS);
+    }
+
+    /** Limits the device's memory; 0 for the environment's. */
+    public static void setMemory(int mebibytes) {
+        CudaDriver.attribute(mebibytes, SET_MEMORY);
+    }
+
+    /** The last launch of libbitsandbytes: {@code kernel; grid x y z; block x y z; shared bytes; stream; arguments}. */
+    static String lastLaunch() {
+        return text(LAST_LAUNCH);
+    }
+
+    /** Every {@code __syncthreads()} that a kernel has come to, e.g. {@code norm.cu:40}. */
+    static List<String> barriers() {
+        return text(BARRIERS).lines().toList();
+    }
+
+    /** Leaves out one of {@link #barriers}; -1 for none. */
+    static void skipBarrier(int number) {
+        CudaDriver.attribute(number, SKIP_BARRIER);
+    }
+
+    /** The driver gives 255 letters at a time. */
+    private static String text(int question) {
+        StringBuilder text = new StringBuilder();
+        String piece;
+        do {
+            piece = CudaDriver.name(question++);
+            text.append(piece);
+        } while (!piece.isEmpty());
+        return text.toString();
     }
 
     /** Builds unless it is built; the folder is named for what it is made of. */
@@ -118,9 +144,10 @@ public final class CudaSimulator {
         try {
             MessageDigest digest = MessageDigest.getInstance("SHA-256");
             digest.update((FLAGS + units.toString()).getBytes(StandardCharsets.UTF_8));
-            for (String folder : List.of(KERNELS, SOURCES)) {
+            for (String folder : List.of(HostCompiler.KERNELS, HostCompiler.SOURCES)) {
                 try (Stream<Path> files = Files.list(root.resolve(folder))) {
-                    for (Path file : files.sorted().toList()) {
+                    for (Path file :
+                            files.filter(Files::isRegularFile).sorted().toList()) {
                         digest.update(file.getFileName().toString().getBytes(StandardCharsets.UTF_8));
                         digest.update(Files.readAllBytes(file));
                     }
@@ -140,7 +167,7 @@ public final class CudaSimulator {
             Files.writeString(source, unit.getValue());
             sources.add(source);
         }
-        try (Stream<Path> files = Files.list(root.resolve(SOURCES))) {
+        try (Stream<Path> files = Files.list(root.resolve(HostCompiler.SOURCES))) {
             files.filter(f -> f.toString().endsWith(".cpp")).forEach(sources::add);
         }
         int atOnce = Runtime.getRuntime().availableProcessors();
@@ -152,9 +179,9 @@ public final class CudaSimulator {
             command.addAll(FLAGS);
             command.addAll(List.of(
                     "-I",
-                    root.resolve(KERNELS).toString(),
+                    root.resolve(HostCompiler.KERNELS).toString(),
                     "-I",
-                    root.resolve(SOURCES).toString()));
+                    root.resolve(HostCompiler.SOURCES).toString()));
             command.addAll(List.of("-o", object(folder, source).toString()));
             running.add(start(command));
         }
@@ -177,7 +204,10 @@ public final class CudaSimulator {
         // libbitsandbytes asks for symbols with the libraries' names as versions
         link(folder, "libcublasLt.so.13", List.of("libcublaslt.o"));
         link(folder, "libcublas.so.13", List.of("libcublas.o"));
-        link(folder, "libcudart.so.13", List.of("libcudart.o", "bitsandbytes.o"));
+        link(
+                folder,
+                "libcudart.so.13",
+                List.of("libcudart.o", "bitsandbytes.o", "bitsandbytes_blocks.o", "bitsandbytes_optimizers.o"));
         Files.writeString(folder.resolve("complete"), "");
     }
 
@@ -202,19 +232,12 @@ public final class CudaSimulator {
 
     private static void await(Process process) {
         try {
-            String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-            if (!process.waitFor(10, TimeUnit.MINUTES) || process.exitValue() != 0) {
-                throw new AssertionError(String.format(
-                        Locale.ROOT,
-                        "%s failed:%n%s",
-                        process.info().commandLine().orElse("g++"),
-                        output));
+            HostCompiler.Ended ended = HostCompiler.end(process);
+            if (ended.code() != 0) {
+                throw new AssertionError("g++ failed:\n" + ended.output());
             }
         } catch (IOException e) {
             throw new UncheckedIOException(e);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            throw new AssertionError(e);
         }
     }
 }
