@@ -53,7 +53,9 @@ class BitsAndBytesBlocksTest {
             if (blockSize <= 64 && type != 0) {
                 int perWarp = 64 / blockSize;
                 return new QuantizeLaunch(
-                        "kQuantizeBlockwiseSmall<float, %d, %d>".formatted(blockSize, type), ceilDiv(blocks, perWarp), 32);
+                        "kQuantizeBlockwiseSmall<float, %d, %d>".formatted(blockSize, type),
+                        ceilDiv(blocks, perWarp),
+                        32);
             }
             int perThread = blockSize >= 1024 ? 4 : 2;
             return new QuantizeLaunch(
@@ -101,7 +103,8 @@ class BitsAndBytesBlocksTest {
 
     /**
      * NF4 to the bit. FP4 has two zeros, codes 0 and 8, and the CPU and the GPU do not agree on which one is for small
-     * numbers; and the GPU's thresholds have seven digits only, so that one number in some 100,000 lies between the two.
+     * numbers; and the GPU's thresholds have seven digits only, so that one number in some 100,000 lies between the
+     * two.
      */
     private static void assertCodes(FourBit type, byte[] expected, byte[] got, String what) {
         int other = 0;

@@ -6,7 +6,8 @@ import java.util.Arrays;
 import java.util.List;
 
 /** A launch of libbitsandbytes as it arrived at the runtime, its arguments in the kernel's order. */
-record BitsAndBytesLaunch(String kernel, String grid, String block, String shared, String stream, List<String> arguments) {
+record BitsAndBytesLaunch(
+        String kernel, String grid, String block, String shared, String stream, List<String> arguments) {
     /** An address, which is written in hexadecimal. */
     record Pointer(long address) {}
 

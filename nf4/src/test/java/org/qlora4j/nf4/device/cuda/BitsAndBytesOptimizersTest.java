@@ -77,7 +77,9 @@ class BitsAndBytesOptimizersTest {
         return values;
     }
 
-    /** Of the parameters' signs, so that a gradient and the decay that is added to it do not cancel to rounding noise. */
+    /**
+     * Of the parameters' signs, so that a gradient and the decay that is added to it do not cancel to rounding noise.
+     */
     private float[] gradient(float[] p) {
         float[] values = values(p.length);
         for (int i = 0; i < p.length; i++) {
@@ -111,10 +113,7 @@ class BitsAndBytesOptimizersTest {
                     check32(rule, p, g, state1, state2, t, n);
                     device.ops()
                             .optimizerStep(
-                                    expected,
-                                    tensor(device, scope, 1, gradient),
-                                    state,
-                                    referenceStep(rule, t, SCALE));
+                                    expected, tensor(device, scope, 1, gradient), state, referenceStep(rule, t, SCALE));
                     String what = rule + " n " + n + " step " + t;
                     assertClose(what + " p", expected, gpu.floats(p, n));
                     assertClose(what + " state1", state.state1(), gpu.floats(state1, rows * n));
@@ -205,16 +204,14 @@ class BitsAndBytesOptimizersTest {
                             rule,
                             p,
                             g,
-                            new State8(state1.codes, state1.absmax, state1.map, state2.codes, state2.absmax, state2.map),
+                            new State8(
+                                    state1.codes, state1.absmax, state1.map, state2.codes, state2.absmax, state2.map),
                             numbers(t, scale),
                             n);
                     check8(rule, p, g, state1, state2, t, scale, n);
                     device.ops()
                             .optimizerStep(
-                                    expected,
-                                    tensor(device, scope, 1, gradient),
-                                    state,
-                                    referenceStep(rule, t, scale));
+                                    expected, tensor(device, scope, 1, gradient), state, referenceStep(rule, t, scale));
                     String what = rule + " n " + n + " step " + t;
                     assertClose(what + " p", expected, gpu.floats(p, n));
                     state1.assertSame(what + " state1", device, state.state1(), state.absmax1());
@@ -224,8 +221,7 @@ class BitsAndBytesOptimizersTest {
         }
     }
 
-    private static void check8(
-            Rule rule, long p, long g, Codes state1, Codes state2, int t, float scale, int n) {
+    private static void check8(Rule rule, long p, long g, Codes state1, Codes state2, int t, float scale, int n) {
         BitsAndBytesLaunch launch = BitsAndBytesLaunch.last();
         String grid = (n + 255) / 256 + " 1 1";
         if (rule.hasState2()) {

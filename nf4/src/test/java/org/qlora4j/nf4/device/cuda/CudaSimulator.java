@@ -146,8 +146,7 @@ public final class CudaSimulator {
             digest.update((FLAGS + units.toString()).getBytes(StandardCharsets.UTF_8));
             for (String folder : List.of(HostCompiler.KERNELS, HostCompiler.SOURCES)) {
                 try (Stream<Path> files = Files.list(root.resolve(folder))) {
-                    for (Path file :
-                            files.filter(Files::isRegularFile).sorted().toList()) {
+                    for (Path file : files.filter(Files::isRegularFile).sorted().toList()) {
                         digest.update(file.getFileName().toString().getBytes(StandardCharsets.UTF_8));
                         digest.update(Files.readAllBytes(file));
                     }
