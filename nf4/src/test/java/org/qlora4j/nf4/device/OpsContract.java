@@ -4,6 +4,8 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -145,6 +147,66 @@ abstract class OpsContract extends OptimizerContract {
             forward(heads, 1, 17, new int[] {0, 7}, new int[] {0, 20}, 1, Layout.STRIDED);
             forward(heads, 1, 8, new int[] {0, 130}, new int[] {0, 140}, 1, Layout.CONTIGUOUS);
             forward(heads, 1, 16, new int[] {0, 1, 4, 5}, new int[] {0, 13, 16, 150}, 1, Layout.CONTIGUOUS);
+        }
+    }
+
+    /** Devices may have other code for each width, and for few queries over many keys. */
+    @ParameterizedTest
+    @ValueSource(ints = {65, 96, 128, 130, 256, 300})
+    void attentionOfWideHeads(int headDim) {
+        backward(4, 2, headDim, new int[] {0, 1, 35, 101}, 1, layout(headDim));
+        forward(2, 1, headDim, new int[] {0, 40}, new int[] {0, 75}, 1, Layout.CONTIGUOUS);
+        forward(2, 1, headDim, new int[] {0, 1, 9}, new int[] {0, 140, 450}, 1, layout(headDim));
+    }
+
+    @ParameterizedTest
+    @CsvSource({"7,1,64,0,0", "8,2,128,100,0", "3,3,24,0,20", "14,2,80,300,20"})
+    void attentionOfFewQueriesOverManyKeys(int heads, int kvHeads, int headDim, int window, double softcap) {
+        for (int queries : new int[] {1, 5, 8}) {
+            int[] queryOffsets = {0, 1, 1 + queries, 2 + queries};
+            int[] keyOffsets = {0, 700, 710 + queries, 720 + 3 * queries};
+            double scale = 1 / Math.sqrt(headDim);
+            forward(
+                    new AttentionShape(heads, kvHeads, headDim, scale, window, softcap, queryOffsets, keyOffsets),
+                    1,
+                    layout(queries));
+        }
+    }
+
+    /** Shapes as they come, the same ones each time. */
+    @Test
+    void attentionOfRandomShapes() {
+        Random random = new Random(3);
+        for (int i = 0; i < 24; i++) {
+            int group = List.of(1, 2, 4, 7).get(random.nextInt(4));
+            int kvHeads = 1 + random.nextInt(2);
+            int headDim = List.of(64, 128, 64, 128, 96, 33, 16, 1).get(i % 8);
+            int window = List.of(0, 0, 1, 5, 64, 100).get(random.nextInt(6));
+            double softcap = i % 3 == 2 ? 20 : 0;
+            boolean cache = random.nextInt(3) == 0;
+            int sequences = 1 + random.nextInt(4);
+            int[] queryOffsets = new int[sequences + 1];
+            int[] keyOffsets = new int[sequences + 1];
+            for (int s = 0; s < sequences; s++) {
+                int queries = 1 + random.nextInt(160 / sequences);
+                queryOffsets[s + 1] = queryOffsets[s] + queries;
+                keyOffsets[s + 1] = keyOffsets[s] + queries + (cache ? random.nextInt(130) : 0);
+            }
+            Inputs in = forward(
+                    new AttentionShape(
+                            group * kvHeads,
+                            kvHeads,
+                            headDim,
+                            1 / Math.sqrt(headDim),
+                            window,
+                            softcap,
+                            queryOffsets,
+                            keyOffsets),
+                    1,
+                    layout(i));
+            if (!cache) {
+                backward(in, 1, layout(i));
+            }
         }
     }
 

@@ -118,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)
 }
 
 /** dK, dV: a warp for each key and key head. Grid: (keys + sequences over 4, rounded up; key heads). */
-extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS) attention_backward_keys_512(
+extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_backward_keys_512(
         bf16* dk, int dkStride, bf16* dv, int dvStride, UPSTREAM_PARAMETERS, ATTENTION_PARAMETERS) {
     const Attention it = ATTENTION_ARGUMENT;
     const int lane = threadIdx.x % 32, kvHead = blockIdx.y, tile = blockIdx.x * 4 + threadIdx.x / 32;
