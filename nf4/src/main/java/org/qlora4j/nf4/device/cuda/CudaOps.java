@@ -47,7 +47,7 @@ final class CudaOps implements Ops, AutoCloseable {
         this.weights = new CudaWeights(launches);
         this.products = new CudaProducts(context, scopes, blas, weights, launches, device.stream());
         this.optimizers = new CudaOptimizers(device, context, scopes, launches);
-        this.attention = new CudaAttention(launcher);
+        this.attention = new CudaAttention(launcher, device.multiprocessors());
         this.offsetScope = scopes.newScope();
     }
 
