@@ -157,11 +157,24 @@ SIM_API int cudaPeekAtLastError() {
     return pendingError;
 }
 
-SIM_API int cudaMallocManaged(void** address, size_t bytes, unsigned) {
+SIM_API int cudaMallocManaged(void** address, size_t bytes, unsigned flags) {
+    sim::noteLaunch("cudaMallocManaged " + std::to_string(bytes) + " flags " + std::to_string(flags));
     return failed(sim::allocate((uint64_t*) address, bytes, true));
 }
 
-SIM_API int cudaMemPrefetchAsync(const void* address, size_t bytes, Location location, unsigned, void* stream) {
+SIM_API int cudaMemPrefetchAsync(const void* address, size_t bytes, Location location, unsigned flags, void* stream) {
+    char text[160];
+    snprintf(
+            text,
+            sizeof text,
+            "cudaMemPrefetchAsync %p bytes %zu location %d %d flags %u stream 0x%llx",
+            address,
+            bytes,
+            location.type,
+            location.id,
+            flags,
+            (unsigned long long) (uintptr_t) stream);
+    sim::noteLaunch(text);
     if (address == nullptr || bytes == 0 || location.type != 1) {
         return failed(INVALID_VALUE);
     }
