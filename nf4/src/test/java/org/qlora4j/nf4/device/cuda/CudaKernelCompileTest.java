@@ -5,9 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.EnumMap;
@@ -60,33 +60,27 @@ class CudaKernelCompileTest {
             assumeTrue(System.getenv("CI") != null, () -> "kernels are not compiled, NVRTC is not here: " + e);
             throw e;
         }
-        Map<String, String> headers = new TreeMap<>();
-        for (String header : files(".cuh")) {
-            headers.put(header, Files.readString(FOLDER.resolve(header)));
-        }
-        List<String> units = files(".cu");
+        List<String> units = units();
         all = ARCHITECTURES.parallelStream()
-                .flatMap(architecture -> units.stream().map(unit -> compile(unit, architecture, headers)))
+                .flatMap(architecture -> units.stream().map(unit -> compile(unit, architecture)))
                 .toList();
     }
 
-    private static List<String> files(String extension) throws IOException {
+    /** All that lie beside the sources of the device, whether the launch table knows them or not. */
+    private static List<String> units() throws IOException {
         try (Stream<Path> files = Files.list(FOLDER)) {
             return files.map(file -> file.getFileName().toString())
-                    .filter(name -> name.endsWith(extension))
+                    .filter(name -> name.endsWith(".cu"))
                     .sorted()
                     .toList();
         }
     }
 
-    private static Compiled compile(String unit, int architecture, Map<String, String> headers) {
-        List<String> options = List.of("--gpu-architecture=sm_" + architecture, "--std=c++17", "--ptxas-options=-v");
-        try {
-            String source = Files.readString(FOLDER.resolve(unit));
-            return new Compiled(unit, architecture, Nvrtc.compile(source, unit, headers, options));
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
+    private static Compiled compile(String unit, int architecture) {
+        List<String> options = new ArrayList<>(KernelCompiler.options(architecture));
+        options.add("--ptxas-options=-v");
+        String source = KernelCompiler.source(unit);
+        return new Compiled(unit, architecture, Nvrtc.compile(source, unit, KernelCompiler.headers(source), options));
     }
 
     @Test
@@ -141,14 +135,17 @@ class CudaKernelCompileTest {
         for (CudaKernel kernel : CudaKernel.values()) {
             assertEquals(new TreeSet<>(ARCHITECTURES), seen.get(kernel), kernel + ": architectures");
         }
+        System.out.println("NVRTC " + Nvrtc.version() + ": " + CudaKernel.values().length + " kernels for "
+                + ARCHITECTURES.size() + " architectures, none spills; most registers: " + most(usages, REGISTERS)
+                + ", " + most(usages, TILE_REGISTERS));
+    }
+
+    private static String most(List<Usage> usages, int allowed) {
         Usage most = usages.stream()
-                .filter(u -> registers(u.kernel) == REGISTERS)
+                .filter(u -> registers(u.kernel) == allowed)
                 .max(Comparator.comparingInt(Usage::registers))
                 .orElseThrow();
-        System.out.println("NVRTC " + Nvrtc.version() + ": " + CudaKernel.values().length + " kernels for "
-                + ARCHITECTURES.size() + " architectures, none spills; of those with " + REGISTERS
-                + " registers at most, " + most.kernel + " needs most: " + most.registers + " on sm_"
-                + most.architecture);
+        return most.registers + " of " + allowed + " in " + most.kernel.functionName() + " on sm_" + most.architecture;
     }
 
     /** The registers a thread of this kernel may use. */
