@@ -1,10 +1,15 @@
 package org.qlora4j.nf4;
 
 import com.google.errorprone.annotations.MustBeClosed;
+import org.qlora4j.bindings.CudaDriver;
+import org.qlora4j.bindings.CudaNatives;
+import org.qlora4j.bindings.NativeException;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.device.DryDevice;
 import org.qlora4j.nf4.device.cpu.CpuDevice;
 import org.qlora4j.nf4.device.cpu.CpuScratch;
+import org.qlora4j.nf4.device.cuda.CudaDevice;
+import org.qlora4j.nf4.device.cuda.CudaScratch;
 import org.qlora4j.nf4.device.reference.ReferenceDevice;
 import org.qlora4j.nf4.tensor.DType;
 
@@ -15,9 +20,11 @@ public final class Devices {
     /**
      * Opens a device.
      *
-     * @param name {@code auto} (the CPU), {@code cpu}, or {@code reference}: plain loops in double, for checks
+     * @param name {@code cpu}, {@code cuda:0} and so on, {@code auto} (see {@link #choose}), or {@code reference}:
+     *     plain loops in double, for checks
      * @param threads of the CPU device; 0 for as many as there are processors
-     * @throws IllegalArgumentException if there is no such device; it never falls back to another one
+     * @throws IllegalArgumentException if there is no such device; one that was named never falls back to another
+     * @throws NativeException if a library is missing: says which, and what was tried
      */
     @MustBeClosed
     public static Device open(String name, int threads) {
@@ -33,13 +40,67 @@ public final class Devices {
     @MustBeClosed
     @SuppressWarnings("MustBeClosedChecker")
     public static Device open(String name, int threads, DType computeType) {
-        return switch (name) {
-            case "auto", "cpu" -> new CpuDevice(threads(threads), cpuComputeType(computeType));
-            case "reference" -> new ReferenceDevice();
-            default ->
-                throw new IllegalArgumentException(
-                        "device '" + name + "' is not supported; supported: auto, cpu, reference");
-        };
+        String chosen = choose(name).device();
+        if (chosen.equals("reference")) {
+            return new ReferenceDevice();
+        }
+        return isCuda(chosen)
+                ? new CudaDevice(ordinal(chosen))
+                : new CpuDevice(threads(threads), cpuComputeType(computeType));
+    }
+
+    /** @param device {@code cpu}, {@code cuda:0} … @param reason why {@code auto} means it; empty if it was named */
+    public record Choice(String device, String reason) {}
+
+    /**
+     * What a name stands for on this machine: {@code auto} is the first GPU if its driver and libraries are there, else
+     * the CPU; {@code cuda} is {@code cuda:0}.
+     *
+     * @throws IllegalArgumentException for a name of no device
+     */
+    public static Choice choose(String name) {
+        if (name.equals("auto")) {
+            try {
+                CudaDriver.initialize();
+                CudaNatives.require();
+                return new Choice("cuda:0", CudaDriver.name(CudaDriver.device(0)));
+            } catch (NativeException e) {
+                return new Choice(
+                        "cpu", "no GPU: " + e.text().lines().findFirst().orElse(""));
+            }
+        }
+        boolean known = name.equals("cpu") || name.equals("reference") || name.equals("cuda") || isCuda(name);
+        if (!known) {
+            throw new IllegalArgumentException(
+                    "device '" + name + "' is not supported; supported: auto, cpu, cuda:0 …, reference");
+        }
+        return new Choice(name.equals("cuda") ? "cuda:0" : name, "");
+    }
+
+    /** Whether a device's name is that of a GPU. */
+    public static boolean isCuda(String name) {
+        return name.matches("cuda:\\d{1,3}");
+    }
+
+    private static int ordinal(String cuda) {
+        return Integer.parseInt(cuda.substring("cuda:".length()));
+    }
+
+    /**
+     * Bytes of memory of a GPU.
+     *
+     * @throws NativeException if there is no driver
+     */
+    public static long gpuMemory(String cuda) {
+        CudaDriver.initialize();
+        return CudaDriver.totalMemory(CudaDriver.device(ordinal(cuda)));
+    }
+
+    /** A GPU without its memory and arithmetic, on any machine; see {@link #dryCpu}. */
+    @MustBeClosed
+    @SuppressWarnings("MustBeClosedChecker")
+    public static DryDevice dryCuda() {
+        return new DryDevice("dry-cuda", DType.BF16, new CudaScratch());
     }
 
     /**

@@ -16,6 +16,7 @@ import org.qlora4j.lora.model.ModelFamily;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Quantization;
 import org.qlora4j.lora.model.Transformer;
+import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.weight.QuantType;
 import org.qlora4j.nf4.weight.Weight;
@@ -59,7 +60,7 @@ final class Estimate {
                 length,
                 settings.gradientCheckpointing() ? "on" : "off");
         MemoryReport.print(estimate, System.out);
-        RuleOfThumb.of(estimate).print(estimate, System.out);
+        RuleOfThumb.of(estimate).print(estimate, Devices.isCuda(settings.device()) ? 16 : 32, System.out);
         MemoryReport.requireRoom(settings, estimate, a.text("max_memory"), 0);
         return 0;
     }
@@ -81,6 +82,7 @@ final class Estimate {
                 a.bool("gradient_checkpointing"),
                 passes,
                 evaluation,
+                Devices.choose(a.text("device")).device(),
                 a.integer("threads"),
                 DType.ofTorchName(a.text("bnb_4bit_compute_dtype")));
     }

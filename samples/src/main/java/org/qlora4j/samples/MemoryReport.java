@@ -11,8 +11,10 @@ import java.util.List;
 import java.util.Locale;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import org.qlora4j.bindings.NativeException;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.Quantization;
+import org.qlora4j.nf4.Devices;
 import org.qlora4j.optim.OptimizerConfig;
 import org.qlora4j.optim.OptimizerNames;
 import org.qlora4j.optim.memory.MemoryEstimate;
@@ -50,7 +52,7 @@ final class MemoryReport {
      * @throws UserException with the options that would help, and by how much
      */
     static void requireRoom(MemorySettings settings, MemoryEstimate estimate, String maxMemory, long held) {
-        long available = maxMemory.isEmpty() ? available() + held : bytes(maxMemory);
+        long available = maxMemory.isEmpty() ? available(settings.device(), held) : bytes(maxMemory);
         if (estimate.totalBytes() <= available) {
             return;
         }
@@ -121,6 +123,18 @@ final class MemoryReport {
                                 ? ' '
                                 : Character.toUpperCase(m.group(2).charAt(0)));
         return (long) (Double.parseDouble(m.group(1)) * Math.pow(m.group(3).isEmpty() ? 1000 : 1024, power));
+    }
+
+    /** On a GPU, whose memory is all this run's: what it has; without its driver a run is planned, not made. */
+    private static long available(String device, long held) {
+        if (!Devices.isCuda(device)) {
+            return available() + held;
+        }
+        try {
+            return Devices.gpuMemory(device);
+        } catch (NativeException e) {
+            return Long.MAX_VALUE;
+        }
     }
 
     /** Memory the system can still give: MemAvailable, and what a container's limit leaves, its file cache aside. */

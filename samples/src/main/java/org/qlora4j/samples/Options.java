@@ -18,7 +18,10 @@ final class Options {
     static final Group MACHINE = new Group(
             "Machine",
             List.of(
-                    text("device", "auto", "auto, cpu, or reference (slow: defines every operation, in double)"),
+                    text(
+                            "device",
+                            "auto",
+                            "auto (a GPU if there is one), cpu, cuda:0, or reference (slow: every operation in double)"),
                     integer("threads", "0", "threads of the CPU device; 0: one per core"),
                     text("max_memory", "", "sft refuses to need more, e.g. 8GB; default: what is available"),
                     text("natives", "", "folder that holds the native libraries or the packages a message named")));

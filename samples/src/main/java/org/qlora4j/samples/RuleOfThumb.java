@@ -38,7 +38,8 @@ record RuleOfThumb(long nominal) {
         return 8 * nominal;
     }
 
-    void print(MemoryEstimate e, PrintStream out) {
+    /** @param activationBits of the device */
+    void print(MemoryEstimate e, int activationBits, PrintStream out) {
         MemoryEstimate.Parameters p = e.parameters();
         out.printf(
                 Locale.ROOT,
@@ -60,12 +61,13 @@ record RuleOfThumb(long nominal) {
         out.printf(
                 Locale.ROOT,
                 "  adapters, gradients and optimizer follow from rank and targets: %.1f million parameters, %.2f GB, not 1.5%n"
-                        + "  activations follow from tokens, checkpointing and layer sizes, not from a constant: %.2f GB here, 32-bit on this device%n"
+                        + "  activations follow from tokens, checkpointing and layer sizes, not from a constant: %.2f GB here, %d-bit on this device%n"
                         + "  its terms do not add up to its sum: %.2f-%.2f GB%n"
                         + "full fine-tuning: Adam's state alone would take %.4g GB (8 bytes for each of %.4g billion parameters)%n",
                 p.trained() / 1e6,
                 (e.bytes("adapters") + e.bytes("gradients") + e.bytes("optimizer")) / 1e9,
                 (e.bytes("checkpoints") + e.bytes("activations") + e.bytes("logits_chunk")) / 1e9,
+                activationBits,
                 floor(weightBytes() + 7_500_000_000L),
                 floor(weightBytes() + 10_500_000_000L),
                 fullAdamBytes() / 1e9,

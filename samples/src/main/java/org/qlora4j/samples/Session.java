@@ -59,10 +59,11 @@ final class Session implements AutoCloseable {
         Quantization quantization = quantization(a, adapterPath);
         ModelLoader.Int8 int8 = int8(a, adapterPath);
         DType computeType = DType.ofTorchName(a.text("bnb_4bit_compute_dtype"));
-        Device device = wrapper.apply(Devices.open(a.text("device"), a.integer("threads"), computeType));
+        Devices.Choice choice = Devices.choose(a.text("device"));
+        Device device = wrapper.apply(Devices.open(choice.device(), a.integer("threads"), computeType));
         try {
-            System.out.println(device.description());
-            if (device.computeType() != computeType) {
+            System.out.println(device.description() + (choice.reason().isEmpty() ? "" : " (" + choice.reason() + ")"));
+            if (a.has("bnb_4bit_compute_dtype") && device.computeType() != computeType) {
                 System.out.println("bnb_4bit_compute_dtype " + computeType.torchName() + ": this device computes in "
                         + device.computeType().torchName());
             }
@@ -89,6 +90,14 @@ final class Session implements AutoCloseable {
         }
         NativePackages.ensure(NativePackage.BITSANDBYTES, System.out::println);
         NativePackages.ensure(NativePackage.ONEDNN, System.out::println);
+    }
+
+    /** A GPU that was named and is not there is found out before anything is fetched or read. */
+    static void requireDevice(Arguments a) {
+        String device = Devices.choose(a.text("device")).device();
+        if (Devices.isCuda(device)) {
+            Devices.gpuMemory(device);
+        }
     }
 
     static @Nullable Path adapterPath(Arguments a) {

@@ -34,6 +34,7 @@ final class Sft {
         TrainingData.Plan plan = TrainingData.Plan.of(a);
         LoraConfig lora = LoraOptions.config(a);
         TrainingConfig config = TrainingOptions.config(a);
+        Session.requireDevice(a);
         Estimate.requireRoomForModel(a, Session.modelPath(a, Session.adapterPath(a)));
         try (Session session = Session.open(a, lora.loraDropout())) {
             List<String> questions = a.list("ask");

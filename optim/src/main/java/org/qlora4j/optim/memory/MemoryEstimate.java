@@ -1,5 +1,6 @@
 package org.qlora4j.optim.memory;
 
+import com.google.errorprone.annotations.MustBeClosed;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -29,6 +30,11 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
      */
     private static final long RUNTIME_BYTES = 300L << 20;
 
+    /** What a process holds of a GPU before its first tensor: some 0.5 GB on recent cards. */
+    private static final long CUDA_CONTEXT_BYTES = 600L << 20;
+
+    private static final String RUNTIME = "runtime";
+
     /** Part of the whole. @param name a word for programs @param explanation for people */
     public record Item(String name, String explanation, long bytes) {}
 
@@ -50,7 +56,7 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
     /** Counts a run's memory. */
     public static MemoryEstimate of(MemorySettings run) {
         ModelLoader.Options options = new ModelLoader.Options(run.dtype(), run.quantization(), 1, run.int8());
-        try (DryDevice device = Devices.dryCpu(run.threads(), run.computeType());
+        try (DryDevice device = dry(run);
                 Transformer model = ModelLoader.withoutWeights(run.model(), device, options)) {
             long loaded = inScopes(device);
             // start values do not change sizes, and some are computed from weights that are not there
@@ -66,10 +72,16 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
                     Map<String, Long> before = device.bytesByOwner();
                     run.passes().forEach(pass -> model.gradients(pass, 1, 0));
                     run.evaluation().forEach(model::losses);
-                    return count(model, adapter, device, before, loaded, attached - loaded, state, paged);
+                    return count(model, adapter, device, before, loaded, attached - loaded, state, paged, runtime(run));
                 }
             }
         }
+    }
+
+    @MustBeClosed
+    @SuppressWarnings("MustBeClosedChecker")
+    private static DryDevice dry(MemorySettings run) {
+        return Devices.isCuda(run.device()) ? Devices.dryCuda() : Devices.dryCpu(run.threads(), run.computeType());
     }
 
     private static long inScopes(DryDevice device) {
@@ -86,7 +98,8 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
             long loaded,
             long adapterBytes,
             long state,
-            long paged) {
+            long paged,
+            Item runtime) {
         long quantizedBytes = 0;
         long quantized = 0;
         long dense = model.embedding().frozen().bytes();
@@ -121,7 +134,7 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
         items.add(new Item("logits_chunk", "logits of one chunk of labels, final norm", head));
         items.add(new Item("dequantization_buffer", "weights decoded for a product", products));
         items.add(new Item("attention", "scores of one block of queries", attention));
-        items.add(new Item("runtime", "Java, its heap, libraries, tokenizer", RUNTIME_BYTES));
+        items.add(runtime);
         return new MemoryEstimate(
                 List.copyOf(items),
                 new Parameters(
@@ -129,6 +142,12 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
                         quantized,
                         quantizedBytes,
                         adapter.parameters().count()));
+    }
+
+    private static Item runtime(MemorySettings run) {
+        return Devices.isCuda(run.device())
+                ? new Item(RUNTIME, "CUDA's context, libraries and kernels, cuBLAS's 32 MiB", CUDA_CONTEXT_BYTES)
+                : new Item(RUNTIME, "Java, its heap, libraries, tokenizer", RUNTIME_BYTES);
     }
 
     private static long numel(Weight w) {
@@ -160,7 +179,7 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
                 .filter(i -> i.name.equals("optimizer_paged"))
                 .mapToLong(Item::bytes)
                 .sum();
-        return totalBytes() - bytes("runtime") - paged;
+        return totalBytes() - bytes(RUNTIME) - paged;
     }
 
     /** Base model alone. */

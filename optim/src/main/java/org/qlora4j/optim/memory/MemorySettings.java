@@ -23,7 +23,8 @@ import org.qlora4j.optim.OptimizerConfig;
  * @param gradientCheckpointing whether backward runs each layer again
  * @param passes in the order in which they come; the memory kept for reuse depends on it. At least one
  * @param evaluation passes without gradients, behind the first ones
- * @param threads of the device
+ * @param device {@code cpu} or the name of a GPU, which need not be in this machine
+ * @param threads of the CPU
  * @param computeType what products with frozen weights are computed in
  */
 public record MemorySettings(
@@ -36,6 +37,7 @@ public record MemorySettings(
         boolean gradientCheckpointing,
         List<Batch> passes,
         List<Batch> evaluation,
+        String device,
         int threads,
         DType computeType) {
 
@@ -59,6 +61,7 @@ public record MemorySettings(
                 gradientCheckpointing,
                 other,
                 evaluation,
+                device,
                 threads,
                 computeType);
     }
@@ -66,7 +69,18 @@ public record MemorySettings(
     /** The same run with or without gradient checkpointing. */
     public MemorySettings withCheckpointing(boolean on) {
         return new MemorySettings(
-                model, dtype, quantization, int8, lora, optimizer, on, passes, evaluation, threads, computeType);
+                model,
+                dtype,
+                quantization,
+                int8,
+                lora,
+                optimizer,
+                on,
+                passes,
+                evaluation,
+                device,
+                threads,
+                computeType);
     }
 
     /** The same run with another quantization. */
@@ -82,6 +96,7 @@ public record MemorySettings(
                 gradientCheckpointing,
                 passes,
                 evaluation,
+                device,
                 threads,
                 computeType);
     }
@@ -98,6 +113,7 @@ public record MemorySettings(
                 gradientCheckpointing,
                 passes,
                 evaluation,
+                device,
                 threads,
                 computeType);
     }
@@ -114,6 +130,7 @@ public record MemorySettings(
                 gradientCheckpointing,
                 passes,
                 evaluation,
+                device,
                 threads,
                 computeType);
     }

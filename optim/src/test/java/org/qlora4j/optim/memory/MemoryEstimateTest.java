@@ -62,6 +62,7 @@ class MemoryEstimateTest {
                     checkpointing,
                     passes,
                     List.of(),
+                    "cpu",
                     THREADS,
                     computeType);
         }

@@ -115,6 +115,8 @@ public final class CudaSimulator {
                     Files.createSymbolicLink(link, library);
                 }
             }
+            // the tests of the other modules find it there
+            Files.writeString(root.resolve("nf4/target/cuda-simulator/current"), folder.toString());
             return folder;
         } catch (IOException e) {
             throw new UncheckedIOException(e);
