@@ -34,7 +34,8 @@ abstract class GoldenModels {
     private record Tolerances(double logits, double rowLoss, double gradient, double trainingLoss, double adapter) {
         static final Tolerances FP32 = new Tolerances(2e-4, 5e-5, 1e-4, 2e-3, 5e-3);
         // bfloat16 has 8 bits: logits of up to 30 lie 0.125 apart, and each of some 20 roundings on the way to a
-        // gradient is an error of 2^-9; AdamW's first steps turn a tiny gradient's sign into a whole step. The most seen
+        // gradient is an error of 2^-9; AdamW's first steps turn a tiny gradient's sign into a whole step. The most
+        // seen
         // with the arithmetic in double: 0.31, 0.06, 0.065, 0.29 and 0.27; with a GPU's kernels, which round between
         // Hugging Face's operations: 0.27, 0.12, 0.18, 0.3 and 0.38
         static final Tolerances BF16 = new Tolerances(0.5, 0.15, 0.25, 0.4, 0.5);
