@@ -151,6 +151,8 @@ struct Block {
 
 struct Context {
     uint3 block;
+    /** Counts the blocks of all launches. */
+    uint64_t number;
     dim3 blockSize, gridSize;
     /** Dynamic shared memory. */
     unsigned char* dyn;

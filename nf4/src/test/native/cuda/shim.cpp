@@ -302,6 +302,7 @@ unsigned char (*exchange(const void* bytes, int n, unsigned mask, int kind))[64]
 void launch(dim3 grid, dim3 size, size_t sharedBytes, uint64_t seed, const std::function<void()>& kernel) {
     static thread_local unsigned char* stacks;
     static thread_local size_t stackBytes;
+    static thread_local uint64_t blocksSoFar;
     int threads = (int) (size.x * size.y * size.z);
     if (stackBytes < threads * STACK) {
         if (stacks != nullptr) {
@@ -328,6 +329,7 @@ void launch(dim3 grid, dim3 size, size_t sharedBytes, uint64_t seed, const std::
     }
     for (int id : blocks) {
         c.block = {id % grid.x, id / grid.x % grid.y, id / (grid.x * grid.y)};
+        c.number = ++blocksSoFar;
         memset(c.dyn, 0xFF, sharedBytes);
         setOrder(c.b, threads, seed, c.random);
         runBlock(c, threads, stacks);

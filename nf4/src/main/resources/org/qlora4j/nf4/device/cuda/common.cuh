@@ -477,15 +477,23 @@ struct AsyncCopies {
     };
     std::vector<Copy> copies;
     int group = 0;
+    u64 block = 0;
 
-    /** Those of the current thread. */
+    /** Those of the current thread; ends the process if its last block left some under way. */
     static AsyncCopies& mine() {
         static thread_local std::vector<AsyncCopies> all;
         size_t thread = threadIdx.x + (size_t) blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
         if (all.size() <= thread) {
             all.resize(thread + 1);
         }
-        return all[thread];
+        AsyncCopies& it = all[thread];
+        if (it.block != shim::C->number) {
+            if (!it.copies.empty()) {
+                shim::die("a block ended with asynchronous copies under way");
+            }
+            it.block = shim::C->number;
+        }
+        return it;
     }
 
     void wait(int underWay) {
