@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.qlora4j.lora.adapter.AdapterFiles;
+import org.qlora4j.lora.adapter.BiasTraining;
 import org.qlora4j.lora.adapter.InitWeights;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.LoraConfig;
@@ -50,6 +51,8 @@ final class AdapterOptions {
         all.put("pissa", plain.toBuilder().initWeights(InitWeights.of("pissa")).build());
         all.put("olora", plain.toBuilder().initWeights(InitWeights.of("olora")).build());
         all.put("lora_bias", plain.toBuilder().loraBias(true).build());
+        all.put("bias_all", plain.toBuilder().targetModules(new ModuleSelector.Names(Set.of("q_proj"))).bias(BiasTraining.ALL).build());
+        all.put("bias_lora_only", plain.toBuilder().bias(BiasTraining.LORA_ONLY).useDora(true).build());
         all.put("lm_head_lora", plain.toBuilder().targetModules(new ModuleSelector.Names(Set.of("lm_head", "q_proj"))).build());
         all.put(
                 "embed_lora",

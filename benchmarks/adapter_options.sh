@@ -8,7 +8,7 @@ peer=${PEER:-${XDG_CACHE_HOME:-$HOME/.cache}/qlora4j/peer}
 work=${1:-$(mktemp -d)}
 base=$root/golden/models/llama_tied/base
 . "$root/.mvn/find-jdk.sh"
-java=$(find_jdk 22 "running")/bin/java
+java=$(find_jdk 22 running javac)/bin/java
 "$java" --add-modules jdk.incubator.vector --enable-native-access=ALL-UNNAMED -cp "${CLASSES:-$root/samples/target/*:$root/samples/target/lib/*}" \
     "$here/AdapterOptions.java" "$base" "$work"
 HF_HUB_OFFLINE=1 "$peer/bin/python" "$here/adapter_options.py" "$base" "$work"

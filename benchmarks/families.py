@@ -37,6 +37,9 @@ CASES = {
     "llama": (dict(model_type="llama"), ALL),
     "mistral": (dict(model_type="mistral", sliding_window=12), ALL),
     "llama biases": (dict(model_type="llama", attention_bias=True, mlp_bias=True), ALL),
+    "llama trained biases": (dict(model_type="llama", attention_bias=True, mlp_bias=True), dict(target_modules=["q_proj", "down_proj"], bias="all")),
+    "llama trained biases of targets": (dict(model_type="llama", attention_bias=True, mlp_bias=True), dict(
+        target_modules=["k_proj", "up_proj"], bias="lora_only", use_dora=True)),
     "llama head_dim 24, linear": (dict(model_type="llama", head_dim=24, rope_parameters=dict(rope_type="linear", rope_theta=5e4, factor=3.0)), ALL),
     "llama llama3, tied": (dict(model_type="llama", tie_word_embeddings=True, rope_parameters=dict(
         rope_type="llama3", rope_theta=5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)),
@@ -249,7 +252,7 @@ def templates(shapes):
         layers = made.setdefault(re.sub(r"\.(\d+)\.", ".#.", name), [list(shape), []])[1]
         if layer and int(layer.group(1)) not in layers:
             layers.append(int(layer.group(1)))
-    return {name: [shape, sorted(layers)] for name, (shape, layers) in made.items()}
+    return {name: [shape, sorted(layers)] for name, (shape, layers) in sorted(made.items())}
 
 
 def golden(case, out):
@@ -260,7 +263,7 @@ def golden(case, out):
                 logits=[short(expected[f"logits.{i}"][-4:]) for i in range(len(LENGTHS))])
     if "loss" in expected:
         written = json.loads((case / "adapter" / "adapter_config.json").read_text())
-        made["adapter_config"] = {k: v for k, v in written.items() if v and k not in ("base_model_name_or_path", "auto_mapping")}
+        made["adapter_config"] = {k: sorted(v) if k == "target_modules" else v for k, v in written.items() if v and k not in ("base_model_name_or_path", "auto_mapping")}
         made["adapter_shapes"] = templates({n: t.shape for n, t in load_file(case / "adapter" / "adapter_model.safetensors").items()})
         made["loss"] = expected["loss"].item()
         sums = {}  # over all layers: squares, and the product with generated numbers

@@ -5,6 +5,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.adapter.BiasTraining;
 import org.qlora4j.lora.adapter.InitWeights;
 import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.adapter.LoraJson;
@@ -21,6 +22,7 @@ final class LoraOptions {
                 .excludeModules(exclude(a))
                 .useRslora(a.bool("use_rslora"))
                 .useDora(a.bool("use_dora"))
+                .bias(BiasTraining.of(a.text("lora_bias")))
                 .rankPattern(LoraJson.ranks(a.json("rank_pattern")))
                 .alphaPattern(LoraJson.alphas(a.json("alpha_pattern")))
                 .layersToTransform(LoraJson.layers(a.json("layers_to_transform")))

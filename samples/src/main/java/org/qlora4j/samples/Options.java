@@ -103,6 +103,10 @@ final class Options {
                     bool("ensure_weight_tying", "true", "an output layer tied to a trained embedding stays so"),
                     bool("use_rslora", "false", "scale by alpha / sqrt(rank)"),
                     bool("use_dora", "false", "weight-decomposed LoRA: train the length of each row too"),
+                    text(
+                            "lora_bias",
+                            "none",
+                            "biases of the base that are trained: none, all, lora_only (PEFT's bias)"),
                     text("init_weights", "true", "true, false, gaussian, pissa, pissa_niter_N, olora, loftq"),
                     json("rank_pattern", "{\"module\": rank}, where it differs from lora_rank"),
                     json("alpha_pattern", "{\"module\": alpha}, where it differs from lora_alpha"),

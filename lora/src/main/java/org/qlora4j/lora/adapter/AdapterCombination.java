@@ -87,6 +87,7 @@ public final class AdapterCombination {
         LoraTargets parts = adapter.parts();
         boolean more = config.useDora()
                 || config.loraBias()
+                || config.bias() != BiasTraining.NONE
                 || parts.loraEmbedding()
                 || parts.savedEmbedding()
                 || !parts.saved().isEmpty()
@@ -94,7 +95,7 @@ public final class AdapterCombination {
                 || !parts.outputTokens().isEmpty();
         if (more || adapter.model() != model) {
             throw new IllegalArgumentException(
-                    "only plain LoRA on linear layers of one model can be combined (no DoRA, lora_bias, modules_to_save,"
+                    "only plain LoRA on linear layers of one model can be combined (no DoRA, lora_bias, trained biases, modules_to_save,"
                             + " trainable_token_indices, LoRA on the embedding)");
         }
         Map<String, FileTensor> tensors = FileTensor.of(adapter);

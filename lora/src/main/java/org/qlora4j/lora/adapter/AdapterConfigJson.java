@@ -71,11 +71,6 @@ final class AdapterConfigJson {
                         file, key + " " + json.path(key) + " is not supported (" + reason + "); supported: off");
             }
         });
-        if (!json.path("bias").asText("none").equals("none")) {
-            throw new ModelFormatException(
-                    file,
-                    "bias " + json.path("bias") + " is not supported (the base's biases stay frozen); supported: none");
-        }
         try {
             ModuleSelector targets = selector(json.path("target_modules"));
             return LoraConfig.builder(
@@ -93,6 +88,7 @@ final class AdapterConfigJson {
                     .trainableTokenIndices(LoraJson.tokens(json.path("trainable_token_indices")))
                     .ensureWeightTying(json.path("ensure_weight_tying").booleanValue())
                     .loraBias(json.path("lora_bias").booleanValue())
+                    .bias(BiasTraining.of(json.path("bias").asText("none")))
                     .initWeights(init(json.path("init_lora_weights")))
                     .otherKeys(others(json))
                     .build();
@@ -178,7 +174,7 @@ final class AdapterConfigJson {
 
         all.put("alpha_pattern", numbers(c.alphaPattern()));
         all.put("base_model_name_or_path", F.textNode(baseModel));
-        all.put("bias", F.textNode("none"));
+        all.put("bias", F.textNode(c.bias().peftName()));
         all.put("ensure_weight_tying", F.booleanNode(tying(adapter)));
         all.put("exclude_modules", selector(c.excludeModules()));
         all.put("init_lora_weights", init(c.initWeights()));

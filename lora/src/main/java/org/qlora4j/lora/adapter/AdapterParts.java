@@ -24,6 +24,10 @@ final class AdapterParts {
     static final String MAGNITUDE = ".lora_magnitude_vector";
     static final String EMBEDDING_A = ".lora_embedding_A";
     static final String EMBEDDING_B = ".lora_embedding_B";
+    /** Of a layer with LoRA, which PEFT wraps, and of any other. */
+    private static final String WRAPPED_BIAS = ".base_layer.bias";
+
+    private static final String BIAS = ".bias";
     private static final String TOKENS = ".token_adapter.trainable_tokens_delta";
 
     /** A switch for one part of the model. */
@@ -44,6 +48,9 @@ final class AdapterParts {
         this.derived = derived;
         for (int i = 0; i < targets.lora().size(); i++) {
             linear(targets.lora().get(i), i);
+        }
+        if (config.bias() != BiasTraining.NONE) {
+            biases(targets);
         }
         if (targets.loraEmbedding()) {
             embedding(model.embedding());
@@ -101,6 +108,22 @@ final class AdapterParts {
                     new LoraWeights(a, b, config.scale(name), config.loraDropout(), stream, magnitude, bias);
             return on -> linear.setLora(on ? weights : null);
         });
+    }
+
+    private void biases(LoraTargets targets) {
+        for (Linear linear : model.linears()) {
+            Tensor frozen = linear.bias();
+            boolean wrapped = targets.lora().contains(linear);
+            if (frozen == null || !wrapped && config.bias() == BiasTraining.LORA_ONLY) {
+                continue;
+            }
+            spec(linear.name(), wrapped ? WRAPPED_BIAS : BIAS, 1, linear.out());
+            binders.add(next -> {
+                Parameter copy = next.next();
+                model.device().ops().copy(copy.value(), frozen);
+                return on -> linear.setTrainedBias(on ? copy : null);
+            });
+        }
     }
 
     /** A is kept as [V, rank], its transpose in the file. */

@@ -57,7 +57,7 @@ record FileTensor(TensorSpec spec, Supplier<float[]> get, Consumer<float[]> set,
                     values -> device.upload(p.value(), transposed(values, cols, rows), 0),
                     false);
         }
-        boolean vector = p.name().endsWith(AdapterParts.MAGNITUDE) || p.name().endsWith(AdapterParts.LORA_BIAS);
+        boolean vector = p.name().endsWith(AdapterParts.MAGNITUDE) || p.name().endsWith(".bias");
         return new FileTensor(
                 vector ? TensorSpec.of(p.name(), DType.F32, cols) : TensorSpec.of(p.name(), DType.F32, rows, cols),
                 () -> adapter.parameters().download(p),

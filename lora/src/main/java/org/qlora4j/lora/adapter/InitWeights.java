@@ -52,8 +52,8 @@ public sealed interface InitWeights {
 
     /**
      * The r largest singular values and vectors of what quantization lost of W: base and adapter together start closer
-     * to the original than the base alone. One iteration, as PEFT's {@code replace_lora_weights_loftq}: the quantized
-     * base stays what it is.
+     * to the original than the base alone. One iteration, as PEFT's {@code replace_lora_weights_loftq}: on a quantized
+     * base that stays what it is this is the closest pair of its rank, so further ones would change nothing.
      *
      * @see <a href="https://arxiv.org/abs/2310.08659">Li et al. 2023</a>
      */
@@ -78,6 +78,10 @@ public sealed interface InitWeights {
         Matcher niter = Pattern.compile("pissa_niter_(\\d{1,4})").matcher(name);
         if (niter.matches()) {
             return new Pissa(Integer.parseInt(niter.group(1)));
+        }
+        if (name.startsWith("loftq_iter")) {
+            throw new IllegalArgumentException("init_weights '" + text + "' is not supported: more iterations of LoftQ"
+                    + " quantize another base, which would have to be kept beside every adapter; take loftq");
         }
         return switch (name) {
             case "true" -> TRUE;

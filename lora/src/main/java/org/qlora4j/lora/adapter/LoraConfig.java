@@ -27,6 +27,7 @@ import org.jspecify.annotations.Nullable;
  * @param trainableTokenIndices token ids whose rows of the embedding are trained, by the name of the embedding
  * @param ensureWeightTying whether an output layer tied to the embedding stays tied to it when that is trained
  * @param loraBias whether B has a bias
+ * @param bias which biases of the base are trained
  * @param initWeights how A and B start
  * @param otherKeys what adapter_config.json says beyond these options; written back
  * @see <a href="https://huggingface.co/docs/peft/package_reference/lora">PEFT's documentation</a>
@@ -47,6 +48,7 @@ public record LoraConfig(
         Map<String, List<Integer>> trainableTokenIndices,
         boolean ensureWeightTying,
         boolean loraBias,
+        BiasTraining bias,
         InitWeights initWeights,
         Map<String, JsonNode> otherKeys) {
 

@@ -23,6 +23,7 @@ public final class LoraConfigBuilder {
     private Map<String, List<Integer>> trainableTokenIndices = Map.of();
     private boolean ensureWeightTying = true;
     private boolean loraBias;
+    private BiasTraining bias = BiasTraining.NONE;
     private Map<String, JsonNode> otherKeys = Map.of();
     private InitWeights initWeights = InitWeights.TRUE;
 
@@ -47,6 +48,7 @@ public final class LoraConfigBuilder {
         trainableTokenIndices = c.trainableTokenIndices();
         ensureWeightTying = c.ensureWeightTying();
         loraBias = c.loraBias();
+        bias = c.bias();
         otherKeys = c.otherKeys();
         initWeights = c.initWeights();
     }
@@ -122,6 +124,11 @@ public final class LoraConfigBuilder {
         return this;
     }
 
+    public LoraConfigBuilder bias(BiasTraining which) {
+        bias = which;
+        return this;
+    }
+
     public LoraConfigBuilder otherKeys(Map<String, JsonNode> keys) {
         otherKeys = keys;
         return this;
@@ -155,6 +162,7 @@ public final class LoraConfigBuilder {
                 trainableTokenIndices,
                 ensureWeightTying,
                 loraBias,
+                bias,
                 initWeights,
                 otherKeys);
     }

@@ -51,6 +51,12 @@ final class WeightChanges {
         for (Linear linear : adapter.model().linears()) {
             String weight = linear.name() + ".weight";
             LoraWeights lora = linear.lora();
+            Parameter bias = linear.trainedBias();
+            if (bias != null) {
+                change(
+                        linear.name() + ".bias",
+                        new WeightChange.Whole(adapter.parameters().download(bias)));
+            }
             if (lora != null) {
                 lowRank(linear, lora, weight);
             }

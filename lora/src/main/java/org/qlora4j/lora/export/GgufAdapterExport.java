@@ -72,7 +72,10 @@ public final class GgufAdapterExport {
         Map<String, Source> sources = new LinkedHashMap<>();
         for (Linear linear : adapter.model().linears()) {
             LoraWeights lora = linear.lora();
-            boolean plain = linear.trained() == null && linear.trainedRows() == null && linear.takenOff() == null;
+            boolean plain = linear.trained() == null
+                    && linear.trainedBias() == null
+                    && linear.trainedRows() == null
+                    && linear.takenOff() == null;
             if (lora != null) {
                 plain &= lora.magnitude() == null
                         && lora.bias() == null

@@ -16,7 +16,7 @@ import org.qlora4j.nf4.weight.Weight;
  * backward  du = s·dy·B        dB += s·dyᵀ·u      dA += duᵀ·drop(x)      dx = dy·W + drop(du·A)
  * </pre>
  *
- * W has no gradient unless it is trained: {@code dW += dyᵀ·x}.
+ * W and b have no gradient unless they are trained: {@code dW += dyᵀ·x}, {@code db += Σ dy}.
  */
 public final class Linear {
     private final String name;
@@ -24,6 +24,7 @@ public final class Linear {
     private final @Nullable Tensor bias;
     private @Nullable LoraWeights lora;
     private @Nullable Parameter trained;
+    private @Nullable Parameter trainedBias;
     private @Nullable TrainedRows trainedRows;
     private @Nullable LowRank takenOff;
 
@@ -86,6 +87,15 @@ public final class Linear {
         this.trained = trained;
     }
 
+    public @Nullable Parameter trainedBias() {
+        return trainedBias;
+    }
+
+    /** Replaces the frozen bias by a trained copy, or goes back to it with null. */
+    public void setTrainedBias(@Nullable Parameter trained) {
+        this.trainedBias = trained;
+    }
+
     public @Nullable TrainedRows trainedRows() {
         return trainedRows;
     }
@@ -106,7 +116,7 @@ public final class Linear {
 
     /** True if backward through this layer changes a gradient. */
     boolean isTrained() {
-        return lora != null || trained != null || trainedRows != null;
+        return lora != null || trained != null || trainedBias != null || trainedRows != null;
     }
 
     private Weight weight() {
@@ -153,8 +163,9 @@ public final class Linear {
         if (takenOff != null) {
             takenOff.subtract(y, x, step);
         }
-        if (bias != null) {
-            ops.addBias(y, bias);
+        Tensor b = trainedBias == null ? bias : trainedBias.value();
+        if (b != null) {
+            ops.addBias(y, b);
         }
         return saved;
     }
@@ -190,6 +201,9 @@ public final class Linear {
      * @param saved what forward returned
      */
     void backward(@Nullable Tensor dx, double beta, Tensor dy, Tensor x, Saved saved, Step step) {
+        if (trainedBias != null) {
+            addColumnSums(trainedBias, dy, 1, step);
+        }
         LoraWeights l = lora;
         Tensor u = saved.u;
         Tensor z = saved.z;
@@ -223,9 +237,7 @@ public final class Linear {
         ops.matmul(l.b().gradient(), dy, true, u, false, l.scale(), 1);
         ops.matmul(l.a().gradient(), du, true, droppedInput(x, l, step), false, 1, 1);
         if (l.bias() != null) {
-            Tensor ones = step.newTensor(1, dy.rows());
-            ops.fill(ones, 1);
-            ops.matmul(l.bias().gradient(), ones, false, dy, false, l.scale(), 1);
+            addColumnSums(l.bias(), dy, l.scale(), step);
         }
         if (dx == null) {
             return;
@@ -238,6 +250,12 @@ public final class Linear {
             ops.dropout(through, through, l.dropout(), maskSeed(l, step));
             ops.add(dx, through, 1);
         }
+    }
+
+    private static void addColumnSums(Parameter bias, Tensor dy, double scale, Step step) {
+        Tensor ones = step.newTensor(1, dy.rows());
+        step.ops().fill(ones, 1);
+        step.ops().matmul(bias.gradient(), ones, false, dy, false, scale, 1);
     }
 
     private static boolean drops(LoraWeights l, Step step) {

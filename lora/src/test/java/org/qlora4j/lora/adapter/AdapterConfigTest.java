@@ -56,7 +56,7 @@ class AdapterConfigTest {
                 "target_parameters | [\"mlp.experts.gate_up_proj\"] | (LoRA lies on linear layers and the embedding here)",
                 "use_bdlora | {\"nblocks\": 2} | (block-diagonal LoRA has other matrices)",
                 "use_qalora | true | (QALoRA pools the input of A)",
-                "bias | \"all\" | (the base's biases stay frozen)",
+                "bias | \"some\" | bias 'some' is not supported; supported: none, all, lora_only",
                 "init_lora_weights | \"corda\" | (the adapter fits a changed base only)",
                 "peft_type | \"ADALORA\" | supported: LORA",
                 "r | 0 | lora_rank must be in 1",

@@ -1,5 +1,6 @@
 package org.qlora4j.lora.adapter;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -13,6 +14,8 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.lora.export.HuggingFaceExport;
@@ -106,6 +109,35 @@ class MergedModelTest {
                     .anyMatch(name -> name.endsWith("mlp.experts.7.down_proj.lora_B.weight")));
             LogitDifference d = difference(adapter, source, "mixture");
             assertTrue(d.largest() < 1e-3 && d.kl() < 1e-7, d.toString());
+        }
+    }
+
+    /** They start as they were, are taken out with the adapter, and replace the base's when merged. */
+    @ParameterizedTest
+    @EnumSource(names = {"ALL", "LORA_ONLY"})
+    void trainedBiases(BiasTraining which) {
+        LoraConfig config = LoraConfig.builder(2, 4)
+                .targetModules(new ModuleSelector.Names(Set.of("q_proj", "down_proj")))
+                .bias(which)
+                .build();
+        try (ModelSource source = source("llama_tied");
+                Transformer model = load(source, null)) {
+            float[] before = model.logits(IDS);
+            try (LoraAdapter untrained = LoraAdapter.attach(model, config, 1)) {
+                assertArrayEquals(before, model.logits(IDS));
+                long biases = untrained.byName().keySet().stream()
+                        .filter(name -> name.endsWith("bias"))
+                        .count();
+                // q, k, v and o have biases
+                int each = which == BiasTraining.ALL ? 4 : 1;
+                assertEquals(each * source.config().numLayers(), (int) biases);
+            }
+            try (LoraAdapter adapter = attach(model, config)) {
+                LogitDifference d = difference(adapter, source, "biases " + which);
+                assertTrue(d.largest() < 1e-3 && d.kl() < 1e-7, d.toString());
+                adapter.detach();
+                assertArrayEquals(before, model.logits(IDS));
+            }
         }
     }
 
