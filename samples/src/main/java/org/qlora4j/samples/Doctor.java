@@ -4,6 +4,8 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import org.qlora4j.bindings.BitsAndBytes;
+import org.qlora4j.bindings.CudaNatives;
+import org.qlora4j.bindings.NativeException;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
 import org.qlora4j.bindings.Natives;
@@ -33,12 +35,22 @@ final class Doctor {
         System.out.println("oneDNN: " + Natives.oneDnn());
         System.out.println("bitsandbytes: " + Natives.bitsandbytes() + ", AVX-512 " + BitsAndBytes.hasAvx512()
                 + ", bf16 " + BitsAndBytes.hasAvx512Bf16());
+        System.out.println(cuda());
         try (Device device = Devices.open(a.text("device"), a.integer("threads"));
                 Scope scope = device.newScope()) {
             System.out.println(device.description());
             smokeTest(device, scope);
         }
         return 0;
+    }
+
+    /** CUDA's libraries, or why no GPU can be used, which is no failure here. */
+    private static String cuda() {
+        try {
+            return "CUDA: " + CudaNatives.require().libraries();
+        } catch (NativeException e) {
+            return String.valueOf(e.getMessage());
+        }
     }
 
     /** {@code qlora natives}: fetches everything, what only a GPU needs if asked for. */

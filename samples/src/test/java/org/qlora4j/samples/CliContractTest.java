@@ -103,6 +103,7 @@ class CliContractTest {
         Cli.Output output = Cli.qlora("doctor");
         assertEquals(0, output.exit(), output.err());
         assertTrue(output.out().contains("values quantized and dequantized, bit for bit as expected"), output.out());
+        assertTrue(output.out().lines().anyMatch(l -> l.startsWith("CUDA")), output.out());
     }
 
     @Test
