@@ -55,6 +55,7 @@ final class Doctor {
 
     /** {@code qlora natives}: fetches everything, what only a GPU needs if asked for. */
     static int fetch(Arguments a) {
+        Session.nameNatives(a);
         List<NativePackage> all = Arrays.stream(NativePackage.values())
                 .filter(p -> !p.isForCuda() || a.bool("cuda"))
                 .toList();

@@ -15,6 +15,9 @@ final class Options {
     /** Options that belong together, and their heading in the help. */
     record Group(String heading, List<Option> options) {}
 
+    private static final Option NATIVES_FOLDER =
+            text("natives", "", "folder that holds the native libraries or the packages a message named");
+
     static final Group MACHINE = new Group(
             "Machine",
             List.of(
@@ -24,12 +27,16 @@ final class Options {
                             "auto (a GPU if there is one), cpu, cuda:0, or reference (slow: every operation in double)"),
                     integer("threads", "0", "threads of the CPU device; 0: one per core"),
                     text("max_memory", "", "sft refuses to need more, e.g. 8GB; default: what is available"),
-                    text("natives", "", "folder that holds the native libraries or the packages a message named")));
+                    NATIVES_FOLDER));
 
     static final Group NATIVES = new Group(
             "Native libraries",
-            List.of(bool(
-                    "cuda", "false", "also CUDA's runtime, cuBLAS and NVRTC (454 MB), for a machine that has none")));
+            List.of(
+                    NATIVES_FOLDER,
+                    bool(
+                            "cuda",
+                            "false",
+                            "also CUDA's runtime, cuBLAS and NVRTC (454 MB), for a machine that has none")));
 
     static final Group MODEL = new Group(
             "Model",

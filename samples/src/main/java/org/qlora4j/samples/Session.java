@@ -83,13 +83,18 @@ final class Session implements AutoCloseable {
      * packages.
      */
     static void useNatives(Arguments a) {
+        nameNatives(a);
+        NativePackages.ensure(NativePackage.BITSANDBYTES, System.out::println);
+        NativePackages.ensure(NativePackage.ONEDNN, System.out::println);
+    }
+
+    /** From here on, the folder of {@code --natives} is looked in first. */
+    static void nameNatives(Arguments a) {
         if (a.has("natives")) {
             System.setProperty(
                     "qlora4j.natives",
                     Path.of(a.text("natives")).toAbsolutePath().toString());
         }
-        NativePackages.ensure(NativePackage.BITSANDBYTES, System.out::println);
-        NativePackages.ensure(NativePackage.ONEDNN, System.out::println);
     }
 
     /** A GPU that was named and is not there is found out before anything is fetched or read. */
