@@ -15,6 +15,7 @@ import org.qlora4j.bindings.NativeException;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.Quantization;
 import org.qlora4j.nf4.Devices;
+import org.qlora4j.nf4.device.Device;
 import org.qlora4j.optim.OptimizerConfig;
 import org.qlora4j.optim.OptimizerNames;
 import org.qlora4j.optim.memory.MemoryEstimate;
@@ -183,9 +184,11 @@ final class MemoryReport {
     }
 
     /** What was measured beside what was estimated. */
-    static void compare(MemoryEstimate estimate, long devicePeak, PrintStream out) {
-        line(out, "device memory", estimate.deviceBytes(), devicePeak);
-        line(out, "process memory", estimate.totalBytes(), peakProcessBytes());
+    static void compare(MemoryEstimate estimate, Device device, PrintStream out) {
+        line(out, "device memory", estimate.deviceBytes(), device.peakBytes());
+        if (!Devices.isCuda(device.name())) {
+            line(out, "process memory", estimate.totalBytes(), peakProcessBytes());
+        }
     }
 
     private static void line(PrintStream out, String what, long estimated, long measured) {

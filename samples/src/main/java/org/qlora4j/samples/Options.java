@@ -24,7 +24,7 @@ final class Options {
                     text(
                             "device",
                             "auto",
-                            "auto (a GPU if there is one), cpu, cuda:0, or reference (slow: every operation in double)"),
+                            "auto (a GPU if there is one), cpu, cuda:0, or reference (slow)"),
                     integer("threads", "0", "threads of the CPU device; 0: one per core"),
                     text("max_memory", "", "sft refuses to need more, e.g. 8GB; default: what is available"),
                     NATIVES_FOLDER));
@@ -36,7 +36,7 @@ final class Options {
                     bool(
                             "cuda",
                             "false",
-                            "also CUDA's runtime, cuBLAS and NVRTC (454 MB), for a machine that has none")));
+                            "also CUDA's runtime, cuBLAS and NVRTC: 454 MB")));
 
     static final Group MODEL = new Group(
             "Model",

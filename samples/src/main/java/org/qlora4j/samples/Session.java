@@ -99,6 +99,7 @@ final class Session implements AutoCloseable {
 
     /** A GPU that was named and is not there is found out before anything is fetched or read. */
     static void requireDevice(Arguments a) {
+        nameNatives(a);
         String device = Devices.choose(a.text("device")).device();
         if (Devices.isCuda(device)) {
             Devices.gpuMemory(device);

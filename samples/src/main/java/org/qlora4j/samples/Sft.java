@@ -96,7 +96,7 @@ final class Sft {
             Progress.end();
             double seconds = (System.nanoTime() - start) / 1e9;
             System.out.println("trained " + result.steps() + " steps in " + Progress.time(seconds));
-            MemoryReport.compare(estimate, device.peakBytes(), System.out);
+            MemoryReport.compare(estimate, device, System.out);
             System.out.println("last_model_checkpoint: " + result.lastCheckpoint());
             System.out.println("best_model_checkpoint: " + result.bestCheckpoint()
                     + (result.bestMetric() == null

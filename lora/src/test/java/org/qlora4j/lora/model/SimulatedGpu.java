@@ -8,12 +8,15 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import org.qlora4j.nf4.device.cuda.CudaDevice;
 
-/** The GPU that the tests of module nf4 build ({@code CudaSimulator}). */
+/** The GPU that the tests of module nf4 build ({@code CudaSimulator}), or with -Pgpu a real one. */
 final class SimulatedGpu {
     private SimulatedGpu() {}
 
     /** Opens it; skips the test where it was not built, but not in CI. */
     static CudaDevice open() {
+        if (Boolean.getBoolean("qlora4j.gpu")) {
+            return new CudaDevice(0);
+        }
         try {
             Path built = Path.of(System.getProperty("qlora4j.root"), "nf4/target/cuda-simulator/current");
             boolean there = Files.exists(built);

@@ -5,11 +5,13 @@ import org.qlora4j.nf4.device.cuda.CudaDevice;
 import org.qlora4j.nf4.device.cuda.CudaSimulator;
 import org.qlora4j.nf4.weight.Blockwise8;
 
-/** Every operation of a GPU against the reference, on the simulated one. */
+/** Every operation of a GPU against the reference, on the simulated one, or with -Pgpu on a real one. */
 class CudaOpsTest extends OpsContract {
     @Override
     Device openDevice() {
-        CudaSimulator.install();
+        if (!Boolean.getBoolean("qlora4j.gpu")) {
+            CudaSimulator.install();
+        }
         return new CudaDevice(0);
     }
 
