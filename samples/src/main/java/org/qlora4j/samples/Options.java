@@ -21,22 +21,14 @@ final class Options {
     static final Group MACHINE = new Group(
             "Machine",
             List.of(
-                    text(
-                            "device",
-                            "auto",
-                            "auto (a GPU if there is one), cpu, cuda:0, or reference (slow)"),
+                    text("device", "auto", "auto (a GPU if there is one), cpu, cuda:0, or reference (slow)"),
                     integer("threads", "0", "threads of the CPU device; 0: one per core"),
                     text("max_memory", "", "sft refuses to need more, e.g. 8GB; default: what is available"),
                     NATIVES_FOLDER));
 
     static final Group NATIVES = new Group(
             "Native libraries",
-            List.of(
-                    NATIVES_FOLDER,
-                    bool(
-                            "cuda",
-                            "false",
-                            "also CUDA's runtime, cuBLAS and NVRTC: 454 MB")));
+            List.of(NATIVES_FOLDER, bool("cuda", "false", "also CUDA's runtime, cuBLAS and NVRTC: 454 MB")));
 
     static final Group MODEL = new Group(
             "Model",
