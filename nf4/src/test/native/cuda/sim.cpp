@@ -23,6 +23,9 @@ namespace {
 
 constexpr size_t PAGE = 4096;
 
+/** Protecting 32 MiB takes 16 steps in pages of this size, and 8,192 in small ones. */
+constexpr size_t HUGE_PAGE = 2 << 20;
+
 struct Stream;
 
 /** "Wait until that stream has done so much." */
@@ -45,16 +48,12 @@ struct Stream {
 /** Content ends at a page nobody may touch; the host may touch none of it while no work runs. */
 struct Allocation {
     unsigned char* region;
-    size_t regionBytes, bytes;
+    size_t regionBytes;
+    unsigned char* content;
+    size_t contentBytes;
+    size_t bytes;
     bool managed;
-
-    unsigned char* content() const {
-        return region + PAGE;
-    }
-
-    size_t contentBytes() const {
-        return regionBytes - 2 * PAGE;
-    }
+    bool open;
 };
 
 struct Event {
@@ -97,7 +96,10 @@ void protect() {
     bool free = idle();
     for (auto& a : allocations) {
         bool open = running > 0 || (a.second.managed && free);
-        mprotect(a.second.content(), a.second.contentBytes(), open ? PROT_READ | PROT_WRITE : PROT_NONE);
+        if (open != a.second.open) {
+            mprotect(a.second.content, a.second.contentBytes, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+            a.second.open = open;
+        }
     }
 }
 
@@ -148,9 +150,8 @@ int give(Stream& s, std::function<void()> work, std::vector<Dependency> after) {
     return SUCCESS;
 }
 
-void drain(Stream& s) {
-    uint64_t count = s.given;
-    if (s.done == count) {
+void drain(Stream& s, uint64_t count) {
+    if (s.done >= count) {
         return;
     }
     running++;
@@ -162,6 +163,10 @@ void drain(Stream& s) {
     if (running == 0) {
         protect();
     }
+}
+
+void drain(Stream& s) {
+    drain(s, s.given);
 }
 
 }  // namespace
@@ -190,17 +195,23 @@ int allocate(uint64_t* address, size_t bytes, bool managed) {
     if (allocatedBytes + bytes > capacity()) {
         return OUT_OF_MEMORY;
     }
-    size_t content = (bytes + PAGE - 1) / PAGE * PAGE;
+    size_t contentBytes = (bytes + PAGE - 1) / PAGE * PAGE;
+    size_t alignment = contentBytes >= HUGE_PAGE ? HUGE_PAGE : PAGE;
+    size_t regionBytes = contentBytes + alignment + PAGE;
     auto* region = (unsigned char*) mmap(
-            nullptr, content + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            nullptr, regionBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (region == MAP_FAILED) {
         return OUT_OF_MEMORY;
     }
-    mprotect(region + PAGE, content, PROT_READ | PROT_WRITE);
-    memset(region + PAGE, 0xFF, content);
+    auto* content = (unsigned char*) (((uintptr_t) region + alignment) / alignment * alignment);
+    mprotect(content, contentBytes, PROT_READ | PROT_WRITE);
+    if (alignment == HUGE_PAGE) {
+        madvise(content, contentBytes, MADV_HUGEPAGE);
+    }
+    memset(content, 0xFF, contentBytes);
     // a GPU aligns to 256 bytes; what is allocated here ends at the guard page but for 15 bytes
-    *address = (uint64_t) (region + PAGE + content - (bytes + 15) / 16 * 16);
-    allocations[*address] = {region, content + 2 * PAGE, bytes, managed};
+    *address = (uint64_t) (content + contentBytes - (bytes + 15) / 16 * 16);
+    allocations[*address] = {region, regionBytes, content, contentBytes, bytes, managed, true};
     allocatedBytes += bytes;
     peakBytes = allocatedBytes > peakBytes ? allocatedBytes : peakBytes;
     protect();
@@ -292,13 +303,9 @@ int synchronizeEvent(void* handle) {
     if (e == events.end()) {
         return INVALID_HANDLE;
     }
-    running++;
-    protect();
     for (Dependency& d : e->second->recorded) {
-        runUpTo(*d.stream, d.count);
+        drain(*d.stream, d.count);
     }
-    running--;
-    protect();
     return SUCCESS;
 }
 
