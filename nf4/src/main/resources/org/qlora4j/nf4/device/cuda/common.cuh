@@ -286,13 +286,13 @@ __device__ __forceinline__ float warpMax(float v) {
     return v;
 }
 
-/** For blocks of one dimension. @param shared one T for each warp and one more, free for other use afterwards */
+/** For blocks of one dimension. @param shared one T for each warp and one more; free for other use behind a barrier */
 template <class T> __device__ __forceinline__ T blockSum(T v, T* shared) {
     int lane = threadIdx.x & 31;
     int warp = threadIdx.x / 32;
     int warps = (blockDim.x + 31) / 32;
     v = warpSum(v);
-    // the last result may still be read
+    // the caller may still read what it had there
     __syncthreads();
     if (lane == 0) {
         shared[warp] = v;
@@ -314,6 +314,7 @@ __device__ __forceinline__ float blockMax(float v, float* shared) {
     int warp = threadIdx.x / 32;
     int warps = (blockDim.x + 31) / 32;
     v = warpMax(v);
+    // the caller may still read what it had there
     __syncthreads();
     if (lane == 0) {
         shared[warp] = v;

@@ -8,7 +8,7 @@ import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
-import org.qlora4j.nf4.device.cuda.HostCompiler.Ended;
+import org.qlora4j.nf4.device.cuda.TestProcess.Ended;
 
 /**
  * No barrier of the attention kernels and no wait for copies is there for nothing: without it, results are wrong or the

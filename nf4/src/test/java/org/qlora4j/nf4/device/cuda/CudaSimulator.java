@@ -50,9 +50,15 @@ public final class CudaSimulator {
         if (!installed) {
             HostCompiler.require();
             System.setProperty("qlora4j.natives", build().toString());
+            CudaDriver.initialize();
             installed = true;
         }
         return Path.of(System.getProperty("qlora4j.natives"));
+    }
+
+    /** The folder of the kernels' sources. */
+    public static Path kernels() {
+        return HostCompiler.root().resolve(HostCompiler.KERNELS);
     }
 
     /** Pieces of device and managed memory that nobody has freed. */
@@ -71,12 +77,12 @@ public final class CudaSimulator {
     }
 
     /** Every {@code __syncthreads()} that a kernel has come to, e.g. {@code norm.cu:40}. */
-    static List<String> barriers() {
+    public static List<String> barriers() {
         return text(BARRIERS).lines().toList();
     }
 
     /** Leaves out one of {@link #barriers}; -1 for none. */
-    static void skipBarrier(int number) {
+    public static void skipBarrier(int number) {
         CudaDriver.attribute(number, SKIP_BARRIER);
     }
 
@@ -233,7 +239,7 @@ public final class CudaSimulator {
 
     private static void await(Process process) {
         try {
-            HostCompiler.Ended ended = HostCompiler.end(process);
+            TestProcess.Ended ended = HostCompiler.end(process);
             if (ended.code() != 0) {
                 throw new AssertionError("g++ failed:\n" + ended.output());
             }

@@ -22,9 +22,6 @@ final class HostCompiler {
     static final List<String> FLAGS =
             List.of("-std=c++17", "-O2", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-ffp-contract=off");
 
-    /** What a process said and how it ended; 128 and more for a signal. */
-    record Ended(int code, String output) {}
-
     private HostCompiler() {}
 
     /** The project's folder. */
@@ -42,7 +39,7 @@ final class HostCompiler {
     }
 
     /** Runs a command to its end. */
-    static Ended run(List<String> command) {
+    static TestProcess.Ended run(List<String> command) {
         try {
             return end(new ProcessBuilder(command).redirectErrorStream(true).start());
         } catch (IOException e) {
@@ -51,14 +48,14 @@ final class HostCompiler {
     }
 
     /** Waits for the end of a process whose errors go to its output. */
-    static Ended end(Process process) throws IOException {
+    static TestProcess.Ended end(Process process) throws IOException {
         try {
             String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
             if (!process.waitFor(10, TimeUnit.MINUTES)) {
                 process.destroyForcibly();
                 throw new AssertionError("still running after 10 minutes: " + output);
             }
-            return new Ended(process.exitValue(), output);
+            return new TestProcess.Ended(process.exitValue(), output);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new AssertionError(e);

@@ -9,7 +9,7 @@ import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
-import org.qlora4j.nf4.device.cuda.HostCompiler.Ended;
+import org.qlora4j.nf4.device.cuda.TestProcess.Ended;
 
 /**
  * The threads that kernels run on in tests find mistakes: {@code shim_test.cpp} has kernels that are right, and each of
