@@ -127,7 +127,9 @@ final class BarrierProgram {
 
     private void columnDots() {
         Pair out = both.preciseRandom(1, 100, 1, Layout.CONTIGUOUS);
-        both.ops().columnDots(result(out), random(300, 100).mine(), random(300, 100).mine());
+        both.ops()
+                .columnDots(
+                        result(out), random(300, 100).mine(), random(300, 100).mine());
     }
 
     private void dequantize() {
@@ -153,12 +155,15 @@ final class BarrierProgram {
 
     private void embeddingBackward() {
         Pair table = both.preciseRandom(50, 64, 1, Layout.CONTIGUOUS);
-        both.ops().embeddingBackward(result(table), both.randomIndices(700, 50).mine(), random(700, 64).mine());
+        both.ops()
+                .embeddingBackward(
+                        result(table),
+                        both.randomIndices(700, 50).mine(),
+                        random(700, 64).mine());
     }
 
     private void decoding() {
-        AttentionShape shape =
-                new AttentionShape(4, 2, 64, 0.125, new int[] {0, 1, 2}, new int[] {0, 300, 500});
+        AttentionShape shape = new AttentionShape(4, 2, 64, 0.125, new int[] {0, 1, 2}, new int[] {0, 300, 500});
         both.ops()
                 .attention(
                         newResult(2, 256),

@@ -11,8 +11,8 @@ import org.qlora4j.nf4.device.cuda.CudaSimulator;
 import org.qlora4j.nf4.device.cuda.TestProcess;
 
 /**
- * Every {@code __syncthreads()} in the project's own kernels is needed, and the simulated GPU would tell if
- * one were missing: without it some operation's result changes, or the process ends.
+ * Every {@code __syncthreads()} in the project's own kernels is needed, and the simulated GPU would tell if one were
+ * missing: without it some operation's result changes, or the process ends.
  */
 class BarrierTest {
     /** In the line of a barrier or the one before it, where its absence cannot show. */
@@ -50,7 +50,8 @@ class BarrierTest {
             assertTrue(cannotShow(barrier), barrier + " can be left out and nothing changes");
         }
         assertTrue(seen >= 12, "barriers got lost: " + seen + " seen, unseen " + unseen);
-        System.out.println("barriers of kernels: " + seen + " of " + (seen + unseen.size()) + " show when they are missing");
+        System.out.println(
+                "barriers of kernels: " + seen + " of " + (seen + unseen.size()) + " show when they are missing");
     }
 
     private static boolean cannotShow(String barrier) throws IOException {
