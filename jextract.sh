@@ -3,6 +3,7 @@
 #   JEXTRACT          the jextract binary (default: the one on PATH)
 #   CUDA_INCLUDE      folder with cuda.h, cublas_v2.h and nvrtc.h of CUDA 13.2 (nvidia/cu13/include of the Python packages nvidia-cuda-runtime 13.2,
 #                     nvidia-cuda-crt 13.2, nvidia-cuda-cccl 13.2, nvidia-cublas 13.4 and nvidia-cuda-nvrtc 13.2)
+#   MPI_INCLUDE       folder with mpi.h of Open MPI 4.1 (Debian's libopenmpi-dev: /usr/lib/x86_64-linux-gnu/openmpi/include)
 #   ONEDNN_INCLUDE    folder with oneapi/dnnl/dnnl.h of oneDNN 3.13 (in the jar org.bytedeco:dnnl:3.13-1.5.14:linux-x86_64)
 # Written with jextract f9866df (August 2026) on JDK 25 with libclang 14, on Linux x86-64; the output depends on the platform.
 set -euo pipefail
@@ -11,6 +12,7 @@ fail() { echo "jextract.sh: $*" >&2; exit 1; }
 jextract=${JEXTRACT:-$(command -v jextract || true)}
 [ -n "$jextract" ] || fail "set JEXTRACT to the jextract binary"
 [ -f "${ONEDNN_INCLUDE:-}/oneapi/dnnl/dnnl.h" ] || fail "set ONEDNN_INCLUDE to the folder that holds oneapi/dnnl/dnnl.h"
+[ -f "${MPI_INCLUDE:-}/mpi.h" ] || fail "set MPI_INCLUDE to the folder that holds mpi.h"
 [ -f "${CUDA_INCLUDE:-}/cublas_v2.h" ] || fail "set CUDA_INCLUDE to the folder that holds cuda.h, cublas_v2.h and nvrtc.h"
 
 final=bindings/src/main/generated
@@ -26,8 +28,9 @@ expect() { [ "$2" = "$3" ] || fail "$1: expected $3, found $2; this jextract wri
 generate() {
     local name=$1 header=$2 library=$3
     shift 3
-    local functions dir=$work/org/qlora4j/bindings/generated/$name file=${header}_h.java
+    local functions variables dir=$work/org/qlora4j/bindings/generated/$name file=${header}_h.java
     functions=$(count '^--include-function ' "bindings/jextract/$name.args")
+    variables=$(count '^--include-var ' "bindings/jextract/$name.args")
     "$jextract" --output "$work" --target-package "org.qlora4j.bindings.generated.$name" "$@" \
         "@bindings/jextract/$name.args" "bindings/jextract/$header.h"
 
@@ -42,7 +45,8 @@ generate() {
 
     # 2. Our find, which says which library was asked; findOrThrow is Java 23.
     sed -i 's/SYMBOL_LOOKUP\.findOrThrow(\("[A-Za-z0-9_]*"\))/SYMBOL_LOOKUP.find(\1)/' "$dir/$file"
-    expect "functions of $name" "$(count 'SYMBOL_LOOKUP\.find("' "$dir"/*.java)" "$functions"
+    expect "functions of $name" "$(count ' ADDR = SYMBOL_LOOKUP\.find("' "$dir"/*.java)" "$functions"
+    expect "variables of $name" "$(count ' SEGMENT = SYMBOL_LOOKUP\.find("' "$dir"/*.java)" "$variables"
     expect "findOrThrow left in $name" "$(count 'findOrThrow' "$dir"/*.java)" 0
 
     # 3. The restricted calls of generated code are wanted.
@@ -60,6 +64,8 @@ generate cuda cuda libcuda.so -I "$CUDA_INCLUDE"
 generate cudart cudart libcudart.so
 generate cublas cublas libcublas.so -I "$CUDA_INCLUDE" -I "$CUDA_INCLUDE/cccl"
 generate nvrtc nvrtc libnvrtc.so -I "$CUDA_INCLUDE"
+# Open MPI 4 and 5 have this file name
+generate mpi mpi libmpi.so.40 -I "$MPI_INCLUDE"
 rm -rf "$final"
 mkdir -p "$final"
 cp -r "$work/org" "$final/"

@@ -34,6 +34,7 @@ import org.qlora4j.bindings.generated.cublas.cublas_h;
 import org.qlora4j.bindings.generated.cuda.cuda_h;
 import org.qlora4j.bindings.generated.cudart.cudart_h;
 import org.qlora4j.bindings.generated.dnnl.dnnl_h;
+import org.qlora4j.bindings.generated.mpi.mpi_h;
 import org.qlora4j.bindings.generated.nvrtc.nvrtc_h;
 
 /** The generated classes against the headers they come from and the libraries they call. */
@@ -81,7 +82,8 @@ class GeneratedBindingsTest {
                                 org.qlora4j.bindings.generated.bitsandbytes_cuda.bitsandbytes_h.class),
                         new Binding("cuda", "cuda", cuda_h.class),
                         new Binding("cudart", "cudart", cudart_h.class),
-                        new Binding("cublas", "cublas", cublas_h.class)));
+                        new Binding("cublas", "cublas", cublas_h.class),
+                        new Binding("mpi", "mpi", mpi_h.class)));
     }
 
     /** Those whose library opens on a machine without a GPU. */
