@@ -18,6 +18,7 @@ module org.qlora4j.nf4 {
     exports org.qlora4j.nf4.device.cuda;
     exports org.qlora4j.nf4.device.reference;
     exports org.qlora4j.nf4.file;
+    exports org.qlora4j.nf4.parallel;
     exports org.qlora4j.nf4.tensor;
     exports org.qlora4j.nf4.weight;
 }

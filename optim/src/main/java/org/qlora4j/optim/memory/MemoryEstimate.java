@@ -13,6 +13,7 @@ import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.DryDevice;
+import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.weight.Weight;
 import org.qlora4j.optim.Optimizer;
 
@@ -64,15 +65,20 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
                     run.lora().toBuilder().initWeights(InitWeights.TRUE).build();
             try (LoraAdapter adapter = LoraAdapter.attach(model, lora, 0)) {
                 long attached = inScopes(device);
-                try (Optimizer optimizer = new Optimizer(device, adapter.parameters(), run.optimizer(), Path.of(""))) {
+                try (Optimizer optimizer = new Optimizer(device, adapter.parameters(), run.optimizer(), Path.of(""));
+                        Scope sums = device.newScope()) {
                     optimizer.step(0);
                     long paged = device.bytesByOwner().getOrDefault(DryDevice.PAGED, 0L);
                     long state = inScopes(device) - attached - paged;
+                    for (int i = 0; i < run.keptSums(); i++) {
+                        sums.newPrecise(1, adapter.parameters().gradients().cols());
+                    }
+                    long kept = inScopes(device) - attached - paged - state;
                     model.setGradientCheckpointing(run.gradientCheckpointing());
                     Map<String, Long> before = device.bytesByOwner();
                     run.passes().forEach(pass -> model.gradients(pass, 1, 0));
                     run.evaluation().forEach(model::losses);
-                    return count(model, adapter, device, before, loaded, attached - loaded, state, paged, runtime(run));
+                    return count(model, adapter, device, before, loaded, attached - loaded, state, paged, runtime(run), kept);
                 }
             }
         }
@@ -99,7 +105,8 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
             long adapterBytes,
             long state,
             long paged,
-            Item runtime) {
+            Item runtime,
+            long kept) {
         long quantizedBytes = 0;
         long quantized = 0;
         long dense = model.embedding().frozen().bytes();
@@ -118,13 +125,17 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
         long head = grown(device, before, "LossHead");
         long products = grown(device, before, DryDevice.PRODUCTS);
         long attention = grown(device, before, DryDevice.ATTENTION);
-        long layers = device.peakBytes() - loaded - adapterBytes - state - inputs - head - products - attention;
+        long layers = device.peakBytes() - loaded - adapterBytes - state - kept - inputs - head - products - attention;
         List<Item> items = new ArrayList<>();
         items.add(new Item("quantized_linears", "quantized linear layers, with their scales", quantizedBytes));
         items.add(new Item("embeddings_and_head", "embedding, output layer and others not quantized", dense));
         items.add(new Item("norms_and_tables", "norms, biases, codebooks", loaded - quantizedBytes - dense));
         items.add(new Item("adapters", "LoRA's A and B in fp32", adapterBytes / 2));
         items.add(new Item("gradients", "of A and B", adapterBytes - adapterBytes / 2));
+        if (kept > 0) {
+            items.add(
+                    new Item("gradient_sums", "of passes that are added up by a tree (not with reduction fast)", kept));
+        }
         items.add(new Item("optimizer", "its state", state));
         if (paged > 0) {
             items.add(new Item("optimizer_paged", "its state, which the system may move to disk", paged));

@@ -26,6 +26,7 @@ import org.qlora4j.optim.OptimizerConfig;
  * @param device {@code cpu} or the name of a GPU, which need not be in this machine
  * @param threads of the CPU
  * @param computeType what products with frozen weights are computed in
+ * @param keptSums sums of gradients beside the one in progress, see {@link #keptSums(int)}
  */
 public record MemorySettings(
         ModelConfig model,
@@ -39,7 +40,8 @@ public record MemorySettings(
         List<Batch> evaluation,
         String device,
         int threads,
-        DType computeType) {
+        DType computeType,
+        int keptSums) {
 
     public MemorySettings {
         passes = List.copyOf(passes);
@@ -63,7 +65,8 @@ public record MemorySettings(
                 evaluation,
                 device,
                 threads,
-                computeType);
+                computeType,
+                keptSums);
     }
 
     /** The same run with or without gradient checkpointing. */
@@ -80,7 +83,8 @@ public record MemorySettings(
                 evaluation,
                 device,
                 threads,
-                computeType);
+                computeType,
+                keptSums);
     }
 
     /** The same run with another quantization. */
@@ -98,7 +102,8 @@ public record MemorySettings(
                 evaluation,
                 device,
                 threads,
-                computeType);
+                computeType,
+                keptSums);
     }
 
     /** The same run with another adapter. */
@@ -115,7 +120,8 @@ public record MemorySettings(
                 evaluation,
                 device,
                 threads,
-                computeType);
+                computeType,
+                keptSums);
     }
 
     /** The same run with another optimizer. */
@@ -132,7 +138,13 @@ public record MemorySettings(
                 evaluation,
                 device,
                 threads,
-                computeType);
+                computeType,
+                keptSums);
+    }
+
+    /** What the first of all ranks keeps when it sums the gradients of so many passes of a step by a tree. */
+    public static int keptSums(int passes) {
+        return 32 - Integer.numberOfLeadingZeros(passes - 1);
     }
 
     /** A pass of rows of one length, every token a label: the most a run with {@code max_length} can meet. */

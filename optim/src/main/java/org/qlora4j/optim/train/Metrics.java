@@ -2,8 +2,8 @@ package org.qlora4j.optim.train;
 
 import java.util.List;
 import org.qlora4j.lora.model.Batch;
-import org.qlora4j.lora.model.TokenLosses;
 import org.qlora4j.lora.model.Transformer;
+import org.qlora4j.nf4.parallel.Communicator;
 
 /**
  * Means over label tokens, whatever rows they are in.
@@ -20,16 +20,26 @@ public record Metrics(double loss, double tokenAccuracy, long labels) {
 
     /** Of all rows, in passes of {@code batchSize} rows. */
     public static Metrics of(Transformer model, List<Batch.Row> rows, int batchSize) {
-        double sum = 0;
-        long correct = 0;
-        long labels = 0;
-        for (int i = 0; i < rows.size(); i += batchSize) {
-            TokenLosses losses = model.evaluate(new Batch(rows.subList(i, Math.min(rows.size(), i + batchSize))));
-            sum += losses.sum();
-            correct += losses.correct();
-            labels += losses.losses().length;
+        return of(model, rows, batchSize, Communicator.SINGLE);
+    }
+
+    /** As above; the ranks share the passes, and all get the same numbers whatever their number. */
+    static Metrics of(Transformer model, List<Batch.Row> rows, int batchSize, Communicator communicator) {
+        Passes passes = new Passes((rows.size() + batchSize - 1) / batchSize, communicator.size());
+        PassResults results = new PassResults(passes.count());
+        for (int i = passes.from(communicator.rank()); i < passes.to(communicator.rank()); i++) {
+            results.set(i, model.evaluate(batch(rows, batchSize, i)));
         }
-        return new Metrics(sum / labels, (double) correct / labels, labels);
+        results.share(communicator, passes);
+        long labels = 0;
+        for (int i = 0; i < passes.count(); i++) {
+            labels += batch(rows, batchSize, i).labelTokens();
+        }
+        return new Metrics(results.loss() / labels, (double) results.correct() / labels, labels);
+    }
+
+    private static Batch batch(List<Batch.Row> rows, int size, int number) {
+        return new Batch(rows.subList(number * size, Math.min(rows.size(), (number + 1) * size)));
     }
 
     double byName(String metric) {

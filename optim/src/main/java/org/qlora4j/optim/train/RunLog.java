@@ -8,11 +8,12 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.file.AtomicFile;
 
 /** logging.jsonl, and the same lines in memory for the checkpoints. */
 final class RunLog {
-    private final Path file;
+    private final @Nullable Path file;
     private final TrainingListener listener;
     private final List<LogEntry> entries;
 
@@ -21,14 +22,26 @@ final class RunLog {
      *     may have left more
      */
     RunLog(Path outputDir, List<LogEntry> entries, TrainingListener listener) {
-        this.file = outputDir.resolve("logging.jsonl");
+        Path log = outputDir.resolve("logging.jsonl");
+        this.file = log;
         this.listener = listener;
         this.entries = entries;
-        if (!entries.isEmpty() || Files.exists(file)) {
+        if (!entries.isEmpty() || Files.exists(log)) {
             StringBuilder lines = new StringBuilder();
             entries.forEach(entry -> lines.append(line(entry)));
-            AtomicFile.writeString(file, lines.toString());
+            AtomicFile.writeString(log, lines.toString());
         }
+    }
+
+    private RunLog(List<LogEntry> entries) {
+        this.file = null;
+        this.listener = TrainingListener.NONE;
+        this.entries = entries;
+    }
+
+    /** In memory only. */
+    static RunLog nowhere(List<LogEntry> entries) {
+        return new RunLog(entries);
     }
 
     private static String line(LogEntry entry) {
@@ -39,6 +52,9 @@ final class RunLog {
 
     void add(LogEntry entry) {
         entries.add(entry);
+        if (file == null) {
+            return;
+        }
         try {
             Files.writeString(file, line(entry), StandardOpenOption.CREATE, StandardOpenOption.APPEND);
         } catch (IOException e) {

@@ -5,13 +5,14 @@ import java.util.List;
 import java.util.function.BooleanSupplier;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.model.Batch;
-import org.qlora4j.lora.model.TokenLosses;
 import org.qlora4j.lora.model.TrainingPass;
 import org.qlora4j.nf4.device.Dropout;
+import org.qlora4j.nf4.parallel.Communicator;
 import org.qlora4j.optim.Optimizer;
 
 /**
- * One optimizer step: forward and backward of its passes, then the update. A function of its number and the weights.
+ * One optimizer step: forward and backward of its passes, divided among the ranks, then the same update on each rank. A
+ * function of its number and the weights.
  */
 final class Step {
     private final LoraAdapter adapter;
@@ -19,18 +20,24 @@ final class Step {
     private final TrainingConfig config;
     private final DataOrder order;
     private final List<List<Batch.Row>> packs;
+    private final Communicator communicator;
+    private final GradientSum gradients;
 
     Step(
             LoraAdapter adapter,
             Optimizer optimizer,
             TrainingConfig config,
             DataOrder order,
-            List<List<Batch.Row>> packs) {
+            List<List<Batch.Row>> packs,
+            Communicator communicator,
+            GradientSum gradients) {
         this.adapter = adapter;
         this.optimizer = optimizer;
         this.config = config;
         this.order = order;
         this.packs = packs;
+        this.communicator = communicator;
+        this.gradients = gradients;
     }
 
     /** How a step ended. */
@@ -53,18 +60,28 @@ final class Step {
         List<int[]> passes = order.passes(step);
         List<Batch> batches = passes.stream().map(this::batch).toList();
         long labels = batches.stream().mapToLong(Batch::labelTokens).sum();
-        adapter.parameters().zeroGradients();
-        double sum = 0;
-        long correct = 0;
-        for (int i = 0; i < batches.size(); i++) {
+        Passes shared = new Passes(batches.size(), communicator.size());
+        PassResults results = new PassResults(batches.size());
+        gradients.start();
+        int to = shared.to(communicator.rank());
+        for (int i = shared.from(communicator.rank()); i < to; i++) {
             if (stopping.getAsBoolean()) {
-                return new CutShort();
+                results.cutShort();
+                break;
             }
-            TokenLosses losses = adapter.model().gradients(batches.get(i), pass(step, i, labels));
-            sum += losses.sum();
-            correct += losses.correct();
+            results.set(i, adapter.model().gradients(batches.get(i), pass(step, i, labels)));
+            gradients.add(i, i == to - 1);
         }
-        double norm = Double.isFinite(sum) ? optimizer.gradientNorm() : Double.NaN;
+        results.share(communicator, shared);
+        if (results.isCutShort()) {
+            return new CutShort();
+        }
+        double sum = results.loss();
+        double norm = Double.NaN;
+        if (Double.isFinite(sum)) {
+            gradients.finish(shared);
+            norm = optimizer.gradientNorm();
+        }
         if (!Double.isFinite(norm)) {
             List<NumberedRow> rows =
                     passes.stream().flatMap(pass -> rows(pass).stream()).toList();
@@ -73,7 +90,7 @@ final class Step {
         }
         optimizer.step(learningRate, norm);
         long tokens = batches.stream().mapToLong(Batch::tokens).sum();
-        return new Done(sum / labels, labels, correct, tokens, norm);
+        return new Done(sum / labels, labels, results.correct(), tokens, norm);
     }
 
     private TrainingPass pass(int step, int i, long labels) {

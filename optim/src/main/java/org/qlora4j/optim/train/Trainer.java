@@ -14,6 +14,10 @@ import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.Transformer;
+import org.qlora4j.nf4.parallel.Agreement;
+import org.qlora4j.nf4.parallel.Communicator;
+import org.qlora4j.nf4.parallel.Communicator.Reduction;
+import org.qlora4j.nf4.tensor.Parameter;
 import org.qlora4j.optim.LearningRate;
 import org.qlora4j.optim.Optimizer;
 
@@ -34,10 +38,13 @@ public final class Trainer implements AutoCloseable {
     private final Optimizer optimizer;
     private final DataOrder order;
     private final LearningRate learningRate;
+    private final Communicator communicator;
+    private final GradientSum gradients;
     private final Step step;
     private final Checkpoints checkpoints;
     private TrainerState state;
 
+    private boolean cutShort;
     private volatile boolean stopping;
 
     /**
@@ -57,6 +64,36 @@ public final class Trainer implements AutoCloseable {
             String baseModel,
             Consumer<Path> checkpointFiles,
             TrainingListener listener) {
+        this(
+                adapter,
+                config,
+                packs,
+                evalRows,
+                baseModel,
+                checkpointFiles,
+                listener,
+                Communicator.SINGLE,
+                Reduction.TREE);
+    }
+
+    /**
+     * One of several ranks' trainers; each has the same base, adapter, configuration and rows. The bits are those of a
+     * run of one process with the same number of threads, if the reduction is {@link Reduction#TREE}. Rank 0 alone
+     * writes files and tells its listener; the others see its files when they resume.
+     *
+     * @param communicator the caller's to close, after this
+     * @param reduction how gradients are summed
+     */
+    public Trainer(
+            LoraAdapter adapter,
+            TrainingConfig config,
+            List<List<Batch.Row>> packs,
+            List<Batch.Row> evalRows,
+            String baseModel,
+            Consumer<Path> checkpointFiles,
+            TrainingListener listener,
+            Communicator communicator,
+            Reduction reduction) {
         if (packs.isEmpty()) {
             throw new IllegalArgumentException("there are no rows to train on");
         }
@@ -74,7 +111,8 @@ public final class Trainer implements AutoCloseable {
         this.evalRows = List.copyOf(evalRows);
         this.baseModel = baseModel;
         this.checkpointFiles = checkpointFiles;
-        this.listener = listener;
+        this.listener = communicator.isRoot() ? listener : TrainingListener.NONE;
+        this.communicator = communicator;
         this.order = new DataOrder(config.steps(), config.seed(), lengths(packs));
         this.learningRate = config.rate().of(order.totalSteps());
         this.checkpoints = new Checkpoints(config.saving().outputDir());
@@ -84,7 +122,8 @@ public final class Trainer implements AutoCloseable {
                 adapter.parameters(),
                 config.optimizer(),
                 config.saving().outputDir());
-        this.step = new Step(adapter, optimizer, config, order, this.packs);
+        this.gradients = new GradientSum(adapter, communicator, reduction);
+        this.step = new Step(adapter, optimizer, config, order, this.packs, communicator, gradients);
     }
 
     /** Each row a pack of its own. */
@@ -120,6 +159,20 @@ public final class Trainer implements AutoCloseable {
         data.put("samples", String.valueOf(packs.size()));
         data.put("crc32c", Long.toHexString(sum.getValue()));
         return data;
+    }
+
+    /** What all ranks must have: rows and their order, where they start, and the values they start from. */
+    private Map<String, String> common() {
+        Map<String, String> common = new LinkedHashMap<>(state.data);
+        common.put("global_step", state.step + " of " + totalSteps());
+        CRC32C sum = new CRC32C();
+        for (Parameter parameter : adapter.parameters().parameters()) {
+            for (float value : adapter.parameters().download(parameter)) {
+                update(sum, Float.floatToRawIntBits(value));
+            }
+        }
+        common.put("crc32c of the adapter's values", Long.toHexString(sum.getValue()));
+        return common;
     }
 
     private static void update(CRC32C sum, int value) {
@@ -202,21 +255,34 @@ public final class Trainer implements AutoCloseable {
         stopping = true;
     }
 
+    /** Whether {@link #run} ended because this or another rank was told to {@link #stop}. */
+    public boolean wasStopped() {
+        return cutShort;
+    }
+
     /**
      * Trains to the end, or until evaluation no longer gets better, or until {@link #stop}.
      *
      * @throws ArithmeticException if loss or gradient are not finite for the second time; names step, row and layer
+     * @throws org.qlora4j.nf4.parallel.Agreement.DifferentRanksException if the ranks do not start from the same
      */
     public TrainingResult run() {
-        checkpoints.cleanUp();
-        RunLog log = new RunLog(config.saving().outputDir(), state.log, listener);
+        Agreement.require(communicator, common());
+        if (communicator.isRoot()) {
+            checkpoints.cleanUp();
+        }
+        RunLog log = communicator.isRoot()
+                ? new RunLog(config.saving().outputDir(), state.log, listener)
+                : RunLog.nowhere(state.log);
         StepTimes times = new StepTimes(state.step, totalSteps());
         Path last = checkpoints.folder(state.step);
         boolean stopped = false;
-        while (!stopped && !stopping && state.step < totalSteps()) {
+        // a step asks whether any rank is to stop, so that all leave here together
+        while (!stopped && state.step < totalSteps()) {
             double rate = learningRate.at(state.step);
             Step.Outcome outcome = step.run(state.step, rate, () -> stopping);
             if (outcome instanceof Step.CutShort) {
+                cutShort = true;
                 break;
             }
             int done = ++state.step;
@@ -235,7 +301,7 @@ public final class Trainer implements AutoCloseable {
             }
             Metrics metrics = null;
             if (!evalRows.isEmpty() && (end || due(config.evaluation().evalSteps(), done))) {
-                metrics = Metrics.of(model, evalRows, config.evaluation().evalBatchSize());
+                metrics = Metrics.of(model, evalRows, config.evaluation().evalBatchSize(), communicator);
                 log.add(new LogEntry(done, evalValues(done, metrics)));
             }
             if (end || due(config.saving().saveSteps(), done)) {
@@ -244,7 +310,7 @@ public final class Trainer implements AutoCloseable {
                 stopped = stopsEarly(state.waiting);
             }
         }
-        if (stopping && !Files.isDirectory(checkpoints.folder(state.step))) {
+        if (cutShort && !Files.isDirectory(checkpoints.folder(state.step))) {
             last = save();
         }
         return finish(last);
@@ -321,6 +387,9 @@ public final class Trainer implements AutoCloseable {
     }
 
     private Path save() {
+        if (!communicator.isRoot()) {
+            return checkpoints.folder(state.step);
+        }
         Path saved = checkpoints.save(
                 state.step,
                 folder -> TrainerCheckpoint.write(folder, adapter, optimizer, baseModel, state, checkpointFiles));
@@ -336,7 +405,7 @@ public final class Trainer implements AutoCloseable {
         if (!Files.isDirectory(best)) {
             best = last;
         }
-        if (config.evaluation().loadBestModelAtEnd()) {
+        if (config.evaluation().loadBestModelAtEnd() && communicator.isRoot()) {
             AdapterFiles.readValues(adapter, best);
         }
         return new TrainingResult(last, best, state.bestMetric, state.step, List.copyOf(state.log));
@@ -345,6 +414,7 @@ public final class Trainer implements AutoCloseable {
     /** Frees the optimizer's state; the adapter stays. */
     @Override
     public void close() {
+        gradients.close();
         optimizer.close();
     }
 }

@@ -64,7 +64,8 @@ class MemoryEstimateTest {
                     List.of(),
                     "cpu",
                     THREADS,
-                    computeType);
+                    computeType,
+                    0);
         }
     }
 

@@ -23,6 +23,7 @@ import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.device.Device;
+import org.qlora4j.nf4.parallel.Communicator;
 import org.qlora4j.optim.Optimizer;
 import org.qlora4j.optim.TinyModel;
 
@@ -240,9 +241,11 @@ class TrainerTest {
         TrainingConfig config = tiny("cut", 9, 1, 4).config();
         try (Transformer model = TinyModel.load(device);
                 LoraAdapter adapter = LoraAdapter.attach(model, TinyRun.LORA, 7);
-                Optimizer optimizer = new Optimizer(device, adapter.parameters(), config.optimizer())) {
+                Optimizer optimizer = new Optimizer(device, adapter.parameters(), config.optimizer());
+                GradientSum sum = new GradientSum(adapter, Communicator.SINGLE, Communicator.Reduction.TREE)) {
             DataOrder order = new DataOrder(config.steps(), config.seed(), new int[11]);
-            Step step = new Step(adapter, optimizer, config, order, Trainer.unpacked(TinyRun.rows(11, 5)));
+            List<List<Batch.Row>> packs = Trainer.unpacked(TinyRun.rows(11, 5));
+            Step step = new Step(adapter, optimizer, config, order, packs, Communicator.SINGLE, sum);
             step.run(0, 1e-2, () -> false);
             if (cutTheSecondFirst) {
                 int[] asked = {0};

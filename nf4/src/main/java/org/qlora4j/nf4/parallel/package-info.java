@@ -1,0 +1,2 @@
+/** Several processes that train one model: who they are, and what they tell each other. */
+package org.qlora4j.nf4.parallel;
