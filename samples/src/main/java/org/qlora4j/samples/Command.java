@@ -15,6 +15,7 @@ enum Command {
             Options.LORA,
             Options.TRAINING,
             Options.OUTPUT,
+            Options.PARALLEL,
             Options.MACHINE),
     ESTIMATE(
             "the memory sft would need with the same options, item by item",
@@ -24,6 +25,7 @@ enum Command {
             Options.LORA,
             Options.TRAINING,
             Options.OUTPUT,
+            Options.PARALLEL,
             Options.MACHINE,
             Options.ESTIMATE),
     INFER(

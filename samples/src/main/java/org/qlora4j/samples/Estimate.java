@@ -84,7 +84,8 @@ final class Estimate {
                 evaluation,
                 Devices.choose(a.text("device")).device(),
                 a.integer("threads"),
-                DType.ofTorchName(a.text("bnb_4bit_compute_dtype")));
+                DType.ofTorchName(a.text("bnb_4bit_compute_dtype")),
+                TrainingOptions.keptSums(a));
     }
 
     /** A run with its real rows; refused if it does not fit. */

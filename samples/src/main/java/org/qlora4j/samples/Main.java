@@ -34,18 +34,26 @@ public final class Main {
             }
             Command command = Command.of(one.commandSpec().name());
             return command.run(Arguments.of(command, one));
-        } catch (UserException
-                | IllegalArgumentException
-                | ModelFormatException
-                | UnsupportedModelException
-                | NativeException
-                | TemplateException
-                | UncheckedIOException
-                | OutOfDeviceMemoryException
-                | ArithmeticException e) {
+        } catch (RuntimeException e) {
+            if (!isUsersMistake(e)) {
+                throw e;
+            }
             Progress.end();
             System.err.println("qlora: " + e.getMessage());
             return 2;
         }
+    }
+
+    /** Whether a sentence says all, and no stack trace is wanted. */
+    static boolean isUsersMistake(Throwable e) {
+        return e instanceof UserException
+                || e instanceof IllegalArgumentException
+                || e instanceof ModelFormatException
+                || e instanceof UnsupportedModelException
+                || e instanceof NativeException
+                || e instanceof TemplateException
+                || e instanceof UncheckedIOException
+                || e instanceof OutOfDeviceMemoryException
+                || e instanceof ArithmeticException;
     }
 }

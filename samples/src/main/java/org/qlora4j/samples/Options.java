@@ -156,6 +156,14 @@ final class Options {
                     bool("load_best_model_at_end", "false", "end with the weights of the best checkpoint"),
                     list("ask", "", "questions to the model before and after training")));
 
+    static final Group PARALLEL = new Group(
+            "Several processes (mpirun -n N ./qlora sft …)",
+            List.of(
+                    text("reduction", "tree", "tree: same bits on any number of ranks; fast: MPI's order, less memory"),
+                    number("rank_timeout", "30", "seconds without a sign of life after which a rank is lost"),
+                    integer("max_restarts", "0", "start a lost run again from its last checkpoint, so many times"),
+                    text("launch", "", "what starts the ranks, as 'mpirun -n 4'; max_restarts needs it")));
+
     static final Group ESTIMATE = new Group("Estimate", List.of(bool("json", "false", "print the items in bytes")));
 
     static final Group EVALUATION = new Group(

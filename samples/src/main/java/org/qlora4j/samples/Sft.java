@@ -8,6 +8,7 @@ import java.time.Clock;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import org.qlora4j.bindings.Mpi;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.generate.Generator;
@@ -16,6 +17,7 @@ import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.text.Message;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.file.AtomicFile;
+import org.qlora4j.nf4.parallel.Communicator;
 import org.qlora4j.optim.memory.MemoryEstimate;
 import org.qlora4j.optim.report.TensorBoard;
 import org.qlora4j.optim.train.Trainer;
@@ -31,14 +33,33 @@ final class Sft {
         if (!a.text("tuner_type").equals("lora")) {
             throw new UserException("tuner_type '" + a.text("tuner_type") + "' is not supported; supported: lora");
         }
+        if (!Restarts.wanted(a)) {
+            return Ranks.run(a, ranks -> run(a, ranks));
+        }
+        if (Mpi.isLaunched()) {
+            throw new UserException("max_restarts cannot restart the mpirun it was started by;"
+                    + " start it as ./qlora sft --launch 'mpirun -n 4' --max_restarts 3 …");
+        }
+        return Restarts.run(a);
+    }
+
+    private static int run(Arguments a, Communicator ranks) {
+        Ranks.settleThreads(a, ranks);
+        Ranks.firstOnEachMachine(ranks, () -> {
+            Session.useNatives(a);
+            TrainingData.Plan.of(a);
+            Session.modelPath(a, Session.adapterPath(a));
+        });
         TrainingData.Plan plan = TrainingData.Plan.of(a);
         LoraConfig lora = LoraOptions.config(a);
-        TrainingConfig config = TrainingOptions.config(a);
+        TrainingConfig config = TrainingOptions.config(a, ranks);
+        Path modelPath = Session.modelPath(a, Session.adapterPath(a));
+        Ranks.agree(ranks, a, modelPath);
         Session.requireDevice(a);
-        Estimate.requireRoomForModel(a, Session.modelPath(a, Session.adapterPath(a)));
+        Estimate.requireRoomForModel(a, modelPath);
         try (Session session = Session.open(a, lora.loraDropout())) {
             List<String> questions = a.list("ask");
-            List<String> before = ask(session, questions, "before training");
+            List<String> before = ranks.isRoot() ? ask(session, questions, "before training") : List.of();
             TrainingData data = TrainingData.read(
                     plan, session.text(), session.model().config().vocabSize(), config.seed());
             session.model().setGradientCheckpointing(a.bool("gradient_checkpointing"));
@@ -46,8 +67,11 @@ final class Sft {
             LoraAdapter adapter = given != null ? given : attach(session, lora, config.seed());
             try {
                 print(adapter, data, session, config);
-                writeArguments(a, config.saving().outputDir());
-                train(session, adapter, a, config, data, before);
+                if (ranks.isRoot()) {
+                    writeArguments(a, config.saving().outputDir());
+                    Restarts.tellFolder(config.saving().outputDir());
+                }
+                train(session, adapter, a, config, data, before, ranks);
             } finally {
                 if (given == null) {
                     adapter.close();
@@ -69,11 +93,13 @@ final class Sft {
             Arguments a,
             TrainingConfig config,
             TrainingData data,
-            List<String> before) {
+            List<String> before,
+            Communicator ranks) {
         String base = a.has("model") ? a.text("model") : session.modelPath().toString();
         Device device = session.model().device();
         Path output = config.saving().outputDir();
-        try (TensorBoard tensorBoard = new TensorBoard(output.resolve("runs"), Clock.systemUTC());
+        try (TensorBoard tensorBoard =
+                        ranks.isRoot() ? new TensorBoard(output.resolve("runs"), Clock.systemUTC()) : null;
                 Trainer trainer = new Trainer(
                         adapter,
                         config,
@@ -81,7 +107,11 @@ final class Sft {
                         data.validation(),
                         base,
                         session.text()::save,
-                        TrainingListener.all(List.of(new Console(device), tensorBoard)))) {
+                        tensorBoard == null
+                                ? TrainingListener.NONE
+                                : TrainingListener.all(List.of(new Console(device), tensorBoard)),
+                        ranks,
+                        TrainingOptions.reduction(a))) {
             MemoryEstimate estimate = Estimate.before(a, session, adapter.config(), trainer, data);
             if (a.has("resume_from_checkpoint")) {
                 Path checkpoint = Path.of(a.text("resume_from_checkpoint"));
@@ -92,8 +122,11 @@ final class Sft {
                 }
             }
             long start = System.nanoTime();
-            TrainingResult result = run(trainer);
+            TrainingResult result = run(trainer, ranks);
             Progress.end();
+            if (!ranks.isRoot()) {
+                return;
+            }
             double seconds = (System.nanoTime() - start) / 1e9;
             System.out.println("trained " + result.steps() + " steps in " + Progress.time(seconds));
             MemoryReport.compare(estimate, device, System.out);
@@ -107,14 +140,17 @@ final class Sft {
         }
     }
 
-    /** Ctrl-C ends the run at a checkpoint. */
-    private static TrainingResult run(Trainer trainer) {
+    /** Ctrl-C ends the run at a checkpoint; on any rank, it ends all. */
+    private static TrainingResult run(Trainer trainer, Communicator ranks) {
         try (Interruption interruption = Interruption.calls(trainer::stop)) {
             TrainingResult result = trainer.run();
-            if (interruption.happened()) {
+            if (trainer.wasStopped()) {
                 Progress.end();
                 System.out.println("stopped after step " + result.steps() + " of " + trainer.totalSteps()
                         + "; to go on: --resume_from_checkpoint " + result.lastCheckpoint());
+            }
+            if (interruption.happened()) {
+                ranks.close();
             }
             return result;
         }

@@ -1,15 +1,18 @@
 package org.qlora4j.samples;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.LocalDateTime;
 import java.time.format.DateTimeFormatter;
 import java.util.HashMap;
 import java.util.Map;
+import org.qlora4j.nf4.parallel.Communicator;
 import org.qlora4j.optim.OptimizerConfig;
 import org.qlora4j.optim.OptimizerNames;
 import org.qlora4j.optim.Schedule;
 import org.qlora4j.optim.ScheduleNames;
+import org.qlora4j.optim.memory.MemorySettings;
 import org.qlora4j.optim.train.Trainer;
 import org.qlora4j.optim.train.TrainingConfig;
 
@@ -17,7 +20,11 @@ import org.qlora4j.optim.train.TrainingConfig;
 final class TrainingOptions {
     private TrainingOptions() {}
 
-    static TrainingConfig config(Arguments a) {
+    /** @param ranks rank 0's folder holds for all */
+    static TrainingConfig config(Arguments a, Communicator ranks) {
+        Path own = ranks.isRoot() ? outputDir(a) : Path.of("");
+        Path outputDir = Path.of(
+                new String(ranks.broadcast(own.toString().getBytes(StandardCharsets.UTF_8)), StandardCharsets.UTF_8));
         a.settle("gradient_accumulation_steps", Math.max(1, 16 / a.integer("per_device_train_batch_size")));
         a.settle("eval_steps", a.text("save_steps"));
         a.settle("eval_strategy", a.text("save_strategy"));
@@ -48,14 +55,27 @@ final class TrainingOptions {
                             a.integer("early_stop_interval"),
                             a.bool("load_best_model_at_end")),
                     new TrainingConfig.Saving(
-                            outputDir(a),
-                            a.integer("logging_steps"),
-                            interval(a, "save"),
-                            a.integer("save_total_limit")),
+                            outputDir, a.integer("logging_steps"), interval(a, "save"), a.integer("save_total_limit")),
                     a.integer("seed"));
         } catch (IllegalArgumentException e) {
             throw new UserException(e.getMessage());
         }
+    }
+
+    static Communicator.Reduction reduction(Arguments a) {
+        return switch (a.text("reduction")) {
+            case "tree" -> Communicator.Reduction.TREE;
+            case "fast" -> Communicator.Reduction.FAST;
+            default -> throw new UserException("reduction must be tree or fast, got '" + a.text("reduction") + "'");
+        };
+    }
+
+    /** Sums of gradients that are kept beside the one in progress. */
+    static int keptSums(Arguments a) {
+        a.settle("gradient_accumulation_steps", Math.max(1, 16 / a.integer("per_device_train_batch_size")));
+        return reduction(a) == Communicator.Reduction.FAST
+                ? 0
+                : MemorySettings.keptSums(a.integer("gradient_accumulation_steps"));
     }
 
     private static Schedule schedule(Arguments a) {
