@@ -78,7 +78,17 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
                     Map<String, Long> before = device.bytesByOwner();
                     run.passes().forEach(pass -> model.gradients(pass, 1, 0));
                     run.evaluation().forEach(model::losses);
-                    return count(model, adapter, device, before, loaded, attached - loaded, state, paged, runtime(run), kept);
+                    return count(
+                            model,
+                            adapter,
+                            device,
+                            before,
+                            loaded,
+                            attached - loaded,
+                            state,
+                            paged,
+                            runtime(run),
+                            kept);
                 }
             }
         }
