@@ -47,7 +47,7 @@ train() {
     shift 2
     "$work/on" "$net.1" mpirun -n "$hosts" --hostfile "$work/hosts" --mca plm_rsh_agent "$work/on" --mca plm_rsh_no_tree_spawn 1 \
         --mca btl tcp,self --mca btl_tcp_if_include "$net.0/24" --mca oob_tcp_if_include "$net.0/24" \
-        --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3 --bind-to none \
+        --bind-to none \
         -x OMPI_ALLOW_RUN_AS_ROOT -x OMPI_ALLOW_RUN_AS_ROOT_CONFIRM \
         "$root/qlora" sft --model "$model" --quant_method bnb --quant_bits 4 --dataset "$rows" --gradient_accumulation_steps 8 --threads 1 \
         --add_version false --output_dir "$work/$output" --save_steps 1 --save_total_limit 3 --logging_steps 1 --rank_timeout 10 "$@"
@@ -66,18 +66,20 @@ until [ -d "$work/cut/checkpoint-3" ]; do
     kill -0 $job 2>/dev/null || { cat "$work/cut.txt"; exit 1; }
     sleep 0.2
 done
+# processes on the hosts, by name: java is a rank, mpirun and orted are Open MPI's
+named() { for i in 1 2 3 4; do for pid in $(ip netns pids "qlora$i"); do [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] && echo "$pid"; done; done; true; }
 ip -n qloraswitch link set port4 down
 start=$(date +%s)
-status=0
-wait $job || status=$?
-echo "ended after $(($(date +%s) - start)) s with status $status"
-grep -E "^qlora:|lost communication" "$work/cut.txt" || { cat "$work/cut.txt"; exit 1; }
-for _ in $(seq 60); do
-    pids=$(for i in 1 2 3 4; do ip netns pids "qlora$i"; done)
-    [ -z "$pids" ] && break
-    sleep 1
+until [ -z "$(named java)" ]; do
+    [ $(($(date +%s) - start)) -lt 120 ] || { echo "ranks live on: $(named java)"; exit 1; }
+    sleep 0.5
 done
-echo "after $(($(date +%s) - start)) s, processes left on the hosts: $(echo $pids | wc -w)"
+echo "all ranks had ended $(($(date +%s) - start)) s after the cut"
+grep "^qlora:" "$work/cut.txt" || { cat "$work/cut.txt"; exit 1; }
+# mpirun waits for the daemon it cannot reach, for as long as TCP sends again (a quarter of an hour)
+for pid in $(named mpirun) $(named orted); do kill -9 "$pid" 2>/dev/null || true; done
+wait $job || true
+ip -n qloraswitch link set port4 up
 
 echo "== three hosts go on"
 last=$(readlink "$work/cut/last")

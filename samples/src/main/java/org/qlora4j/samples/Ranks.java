@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.io.OutputStream;
 import java.io.PrintStream;
 import java.io.UncheckedIOException;
-import java.net.InetAddress;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -117,7 +116,7 @@ final class Ranks {
 
     private static String cores() {
         try (Stream<String> lines = Files.lines(Path.of("/proc/self/status"))) {
-            return InetAddress.getLocalHost().getHostName()
+            return Files.readString(Path.of("/proc/sys/kernel/hostname"))
                     + lines.filter(line -> line.startsWith("Cpus_allowed_list"))
                             .findFirst()
                             .orElse("");
