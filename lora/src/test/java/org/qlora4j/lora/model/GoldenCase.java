@@ -122,6 +122,15 @@ record GoldenCase(String name, Path folder, Path shared, JsonNode expected, List
         return largest;
     }
 
+    /** ‖values‖. */
+    static double norm(float[] values) {
+        double sum = 0;
+        for (float v : values) {
+            sum += (double) v * v;
+        }
+        return Math.sqrt(sum);
+    }
+
     /** ‖found − expected‖ / ‖expected‖. */
     static double relative(float[] expected, float[] found) {
         double error = 0;
