@@ -2,6 +2,7 @@
 #include <cmath>
 #include <vector>
 
+#include "bf16.h"
 #include "bitsandbytes.h"
 
 namespace bnb {
@@ -30,32 +31,6 @@ const float NF4_VALUES[16] = {
 
 /** Magnitudes by the lower three bits of a code. */
 const float FP4_VALUES[8] = {0.f, 0.005208333333f, 0.66666667f, 1.f, 0.33333333f, 0.5f, 0.16666667f, 0.25f};
-
-struct Bf16 {
-    uint16_t bits;
-};
-
-float load(float v) {
-    return v;
-}
-
-float load(Bf16 v) {
-    uint32_t bits = (uint32_t) v.bits << 16;
-    float f;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
-void store(float* p, float v) {
-    *p = v;
-}
-
-void store(Bf16* p, float v) {
-    uint32_t bits;
-    memcpy(&bits, &v, 4);
-    bool nan = (bits & 0x7fffffff) > 0x7f800000;
-    p->bits = nan ? 0x7fff : (uint16_t) ((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
 
 float decode4(int type, int code) {
     if (type == NF4) {

@@ -1,7 +1,7 @@
 // A stand-in for cuBLAS: column-major products with fp32 sums, on the GPU of sim.h.
-#include <cstring>
 #include <vector>
 
+#include "bf16.h"
 #include "sim.h"
 
 namespace {
@@ -17,12 +17,7 @@ float widen(const void* base, int type, size_t i) {
     switch (type) {
         case F32: return ((const float*) base)[i];
         case F16: return (float) ((const _Float16*) base)[i];
-        default: {
-            uint32_t bits = (uint32_t) ((const uint16_t*) base)[i] << 16;
-            float f;
-            memcpy(&f, &bits, 4);
-            return f;
-        }
+        default: return load(((const Bf16*) base)[i]);
     }
 }
 
@@ -30,12 +25,7 @@ void narrow(void* base, int type, size_t i, float value) {
     switch (type) {
         case F32: ((float*) base)[i] = value; break;
         case F16: ((_Float16*) base)[i] = (_Float16) value; break;
-        default: {
-            uint32_t bits;
-            memcpy(&bits, &value, 4);
-            bool nan = (bits & 0x7fffffff) > 0x7f800000;
-            ((uint16_t*) base)[i] = nan ? 0x7fff : (uint16_t) ((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-        }
+        default: store((Bf16*) base + i, value);
     }
 }
 

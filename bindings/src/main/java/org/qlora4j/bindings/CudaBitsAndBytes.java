@@ -263,6 +263,53 @@ public final class CudaBitsAndBytes {
         done(function);
     }
 
+    /** The parameters all rules have with fp32 state. */
+    private interface Kernel32 {
+        void step(
+                MemorySegment g,
+                MemorySegment p,
+                MemorySegment state1,
+                MemorySegment state2,
+                MemorySegment unorm,
+                float maxUnorm,
+                float paramNorm,
+                float beta1,
+                float beta2,
+                float beta3,
+                float alpha,
+                float eps,
+                float weightDecay,
+                int step,
+                float lr,
+                float gnormScale,
+                boolean skipZeros,
+                int n);
+    }
+
+    /** The parameters all rules have with 8-bit state: p first, then g. */
+    private interface Kernel8 {
+        void step(
+                MemorySegment p,
+                MemorySegment g,
+                MemorySegment state1,
+                MemorySegment state2,
+                float beta1,
+                float beta2,
+                float beta3,
+                float alpha,
+                float eps,
+                int step,
+                float lr,
+                MemorySegment map1,
+                MemorySegment map2,
+                MemorySegment absmax1,
+                MemorySegment absmax2,
+                float weightDecay,
+                float gnormScale,
+                boolean skipZeros,
+                int n);
+    }
+
     /**
      * One step with fp32 state, on the legacy stream; weight decay comes after the step.
      *
@@ -282,129 +329,33 @@ public final class CudaBitsAndBytes {
         }
         step(function, s);
         ready(function);
-        MemorySegment none = MemorySegment.NULL;
-        switch (rule) {
-            case ADAM ->
-                bitsandbytes_h.cadam32bit_grad_fp32(
-                        at(g),
-                        at(p),
-                        at(state1),
-                        at(state2),
-                        none,
-                        0,
-                        0,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.weightDecay,
-                        s.step,
-                        s.learningRate,
-                        s.gradientScale,
-                        false,
-                        count);
-            case ADEMAMIX ->
-                bitsandbytes_h.cademamix32bit_grad_fp32(
-                        at(g),
-                        at(p),
-                        at(state1),
-                        at(state2),
-                        none,
-                        0,
-                        0,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.weightDecay,
-                        s.step,
-                        s.learningRate,
-                        s.gradientScale,
-                        false,
-                        count);
-            case LION ->
-                bitsandbytes_h.clion32bit_grad_fp32(
-                        at(g),
-                        at(p),
-                        at(state1),
-                        none,
-                        none,
-                        0,
-                        0,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.weightDecay,
-                        s.step,
-                        s.learningRate,
-                        s.gradientScale,
-                        false,
-                        count);
-            case MOMENTUM ->
-                bitsandbytes_h.cmomentum32bit_grad_32(
-                        at(g),
-                        at(p),
-                        at(state1),
-                        none,
-                        none,
-                        0,
-                        0,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.weightDecay,
-                        s.step,
-                        s.learningRate,
-                        s.gradientScale,
-                        false,
-                        count);
-            case RMSPROP ->
-                bitsandbytes_h.crmsprop32bit_grad_32(
-                        at(g),
-                        at(p),
-                        at(state1),
-                        none,
-                        none,
-                        0,
-                        0,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.weightDecay,
-                        s.step,
-                        s.learningRate,
-                        s.gradientScale,
-                        false,
-                        count);
-            case ADAGRAD ->
-                bitsandbytes_h.cadagrad32bit_grad_32(
-                        at(g),
-                        at(p),
-                        at(state1),
-                        none,
-                        none,
-                        0,
-                        0,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.weightDecay,
-                        s.step,
-                        s.learningRate,
-                        s.gradientScale,
-                        false,
-                        count);
-        }
+        Kernel32 kernel = switch (rule) {
+            case ADAM -> bitsandbytes_h::cadam32bit_grad_fp32;
+            case ADEMAMIX -> bitsandbytes_h::cademamix32bit_grad_fp32;
+            case LION -> bitsandbytes_h::clion32bit_grad_fp32;
+            case MOMENTUM -> bitsandbytes_h::cmomentum32bit_grad_32;
+            case RMSPROP -> bitsandbytes_h::crmsprop32bit_grad_32;
+            case ADAGRAD -> bitsandbytes_h::cadagrad32bit_grad_32;
+        };
+        kernel.step(
+                at(g),
+                at(p),
+                at(state1),
+                at(rule.hasState2() ? state2 : 0),
+                MemorySegment.NULL,
+                0,
+                0,
+                s.beta1,
+                s.beta2,
+                s.beta3,
+                s.alpha,
+                s.epsilon,
+                s.weightDecay,
+                s.step,
+                s.learningRate,
+                s.gradientScale,
+                false,
+                count);
         done(function);
     }
 
@@ -445,137 +396,34 @@ public final class CudaBitsAndBytes {
         }
         step(function, s);
         ready(function);
-        MemorySegment state2 = two ? at(state.state2) : MemorySegment.NULL;
-        MemorySegment absmax2 = two ? at(state.absmax2) : MemorySegment.NULL;
-        MemorySegment map2 = two ? at(state.map2) : MemorySegment.NULL;
-        switch (rule) {
-            case ADAM ->
-                bitsandbytes_h.cadam_8bit_blockwise_grad_fp32(
-                        at(p),
-                        at(g),
-                        at(state.state1),
-                        state2,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.step,
-                        s.learningRate,
-                        at(state.map1),
-                        map2,
-                        at(state.absmax1),
-                        absmax2,
-                        s.weightDecay,
-                        s.gradientScale,
-                        false,
-                        count);
-            case ADEMAMIX ->
-                bitsandbytes_h.cademamix_8bit_blockwise_grad_fp32(
-                        at(p),
-                        at(g),
-                        at(state.state1),
-                        state2,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.step,
-                        s.learningRate,
-                        at(state.map1),
-                        map2,
-                        at(state.absmax1),
-                        absmax2,
-                        s.weightDecay,
-                        s.gradientScale,
-                        false,
-                        count);
-            case LION ->
-                bitsandbytes_h.clion_8bit_blockwise_grad_fp32(
-                        at(p),
-                        at(g),
-                        at(state.state1),
-                        state2,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.step,
-                        s.learningRate,
-                        at(state.map1),
-                        map2,
-                        at(state.absmax1),
-                        absmax2,
-                        s.weightDecay,
-                        s.gradientScale,
-                        false,
-                        count);
-            case MOMENTUM ->
-                bitsandbytes_h.cmomentum_8bit_blockwise_grad_fp32(
-                        at(p),
-                        at(g),
-                        at(state.state1),
-                        state2,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.step,
-                        s.learningRate,
-                        at(state.map1),
-                        map2,
-                        at(state.absmax1),
-                        absmax2,
-                        s.weightDecay,
-                        s.gradientScale,
-                        false,
-                        count);
-            case RMSPROP ->
-                bitsandbytes_h.crmsprop_8bit_blockwise_grad_fp32(
-                        at(p),
-                        at(g),
-                        at(state.state1),
-                        state2,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.step,
-                        s.learningRate,
-                        at(state.map1),
-                        map2,
-                        at(state.absmax1),
-                        absmax2,
-                        s.weightDecay,
-                        s.gradientScale,
-                        false,
-                        count);
-            case ADAGRAD ->
-                bitsandbytes_h.cadagrad_8bit_blockwise_grad_fp32(
-                        at(p),
-                        at(g),
-                        at(state.state1),
-                        state2,
-                        s.beta1,
-                        s.beta2,
-                        s.beta3,
-                        s.alpha,
-                        s.epsilon,
-                        s.step,
-                        s.learningRate,
-                        at(state.map1),
-                        map2,
-                        at(state.absmax1),
-                        absmax2,
-                        s.weightDecay,
-                        s.gradientScale,
-                        false,
-                        count);
-        }
+        Kernel8 kernel = switch (rule) {
+            case ADAM -> bitsandbytes_h::cadam_8bit_blockwise_grad_fp32;
+            case ADEMAMIX -> bitsandbytes_h::cademamix_8bit_blockwise_grad_fp32;
+            case LION -> bitsandbytes_h::clion_8bit_blockwise_grad_fp32;
+            case MOMENTUM -> bitsandbytes_h::cmomentum_8bit_blockwise_grad_fp32;
+            case RMSPROP -> bitsandbytes_h::crmsprop_8bit_blockwise_grad_fp32;
+            case ADAGRAD -> bitsandbytes_h::cadagrad_8bit_blockwise_grad_fp32;
+        };
+        kernel.step(
+                at(p),
+                at(g),
+                at(state.state1),
+                at(two ? state.state2 : 0),
+                s.beta1,
+                s.beta2,
+                s.beta3,
+                s.alpha,
+                s.epsilon,
+                s.step,
+                s.learningRate,
+                at(state.map1),
+                at(two ? state.map2 : 0),
+                at(state.absmax1),
+                at(two ? state.absmax2 : 0),
+                s.weightDecay,
+                s.gradientScale,
+                false,
+                count);
         done(function);
     }
 

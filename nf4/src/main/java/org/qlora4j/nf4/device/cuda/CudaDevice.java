@@ -33,6 +33,7 @@ public final class CudaDevice implements Device {
     private static final int OLDEST = 80;
 
     private final String name;
+    private final int ordinal;
     private final int device;
     private final int architecture;
     private final String description;
@@ -53,6 +54,7 @@ public final class CudaDevice implements Device {
      */
     @SuppressWarnings("MustBeClosedChecker") // what is opened here is closed with this
     public CudaDevice(int ordinal) {
+        this.ordinal = ordinal;
         name = "cuda:" + ordinal;
         CudaDriver.initialize();
         int count = CudaDriver.deviceCount();
@@ -118,13 +120,7 @@ public final class CudaDevice implements Device {
 
     /** Ordinal in libbitsandbytes' eyes. */
     int ordinal() {
-        return Integer.parseInt(name.substring(name.indexOf(':') + 1));
-    }
-
-    /** Waits until the device has done all it was given. */
-    public void synchronize() {
-        context.enter();
-        CudaDriver.synchronize(stream);
+        return ordinal;
     }
 
     @Override

@@ -1,5 +1,7 @@
 package org.qlora4j.nf4.device.cuda;
 
+import static org.qlora4j.nf4.device.cuda.CudaElements.isPrecise;
+
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.CuBlas;
@@ -28,6 +30,7 @@ final class CudaOps implements Ops, AutoCloseable {
     private final CudaDevice device;
     private final PooledScopes scopes;
     private final Launches launches;
+    private final CudaElements elements;
     private final CudaWeights weights;
     private final CudaProducts products;
     private final CudaOptimizers optimizers;
@@ -44,9 +47,10 @@ final class CudaOps implements Ops, AutoCloseable {
         this.device = device;
         this.scopes = scopes;
         this.launches = new Launches(launcher, device.multiprocessors());
+        this.elements = new CudaElements(launches);
         this.weights = new CudaWeights(launches);
-        this.products = new CudaProducts(context, scopes, blas, weights, launches, device.stream());
-        this.optimizers = new CudaOptimizers(device, context, scopes, launches);
+        this.products = new CudaProducts(context, scopes, blas, weights, elements, device.stream());
+        this.optimizers = new CudaOptimizers(device, context, scopes, elements);
         this.attention = new CudaAttention(launcher, device.multiprocessors());
         this.offsetScope = scopes.newScope();
     }
@@ -80,8 +84,7 @@ final class CudaOps implements Ops, AutoCloseable {
                 .matrix(dTable)
                 .pointer(ids)
                 .matrix(dOut)
-                .i32(dOut.rows())
-                .i32(dOut.cols());
+                .size(dOut);
         launches.run(dOut.rows(), (dOut.cols() + 2047) / 2048, 256, 1, 32);
     }
 
@@ -97,8 +100,9 @@ final class CudaOps implements Ops, AutoCloseable {
             launches.begin(isPrecise(out) ? CudaKernel.SCATTER_ROWS_32 : CudaKernel.SCATTER_ROWS_16)
                     .matrix(out)
                     .matrix(x)
-                    .pointer(rows);
-            elementwise(x);
+                    .pointer(rows)
+                    .size(x);
+            launches.elementwise(x);
         }
     }
 
@@ -110,8 +114,7 @@ final class CudaOps implements Ops, AutoCloseable {
                     .pointer(rstd)
                     .matrix(x)
                     .pointer(weight)
-                    .i32(x.rows())
-                    .i32(x.cols())
+                    .size(x)
                     .f32((float) eps);
             launches.rows(x);
         }
@@ -126,8 +129,7 @@ final class CudaOps implements Ops, AutoCloseable {
                     .matrix(x)
                     .pointer(rstd)
                     .pointer(weight)
-                    .i32(x.rows())
-                    .i32(x.cols())
+                    .size(x)
                     .f32((float) beta);
             launches.rows(x);
         }
@@ -148,7 +150,7 @@ final class CudaOps implements Ops, AutoCloseable {
                 .i32(headDim)
                 .i32(cos.cols())
                 .i32(inverse ? 1 : 0);
-        launches.elementwise(x, 0);
+        launches.elementwise(x);
     }
 
     @Override
@@ -223,8 +225,8 @@ final class CudaOps implements Ops, AutoCloseable {
 
     private void gated(CudaKernel kernel, Tensor y, Tensor gate, Tensor up) {
         if (y.numel() > 0) {
-            launches.begin(kernel).matrix(y).matrix(gate).matrix(up);
-            elementwise(y);
+            launches.begin(kernel).matrix(y).matrix(gate).matrix(up).size(y);
+            launches.elementwise(y);
         }
     }
 
@@ -235,21 +237,17 @@ final class CudaOps implements Ops, AutoCloseable {
                     .matrix(dUp)
                     .matrix(dy)
                     .matrix(gate)
-                    .matrix(up);
-            elementwise(dy);
+                    .matrix(up)
+                    .size(dy);
+            launches.elementwise(dy);
         }
     }
 
     @Override
     public void softcap(Tensor y, Tensor x, double cap) {
         if (y.numel() > 0) {
-            launches.begin(CudaKernel.SOFTCAP)
-                    .matrix(y)
-                    .matrix(x)
-                    .i32(y.rows())
-                    .i32(y.cols())
-                    .f32((float) cap);
-            launches.elementwise(y, 0);
+            launches.begin(CudaKernel.SOFTCAP).matrix(y).matrix(x).size(y).f32((float) cap);
+            launches.elementwise(y);
         }
     }
 
@@ -260,10 +258,9 @@ final class CudaOps implements Ops, AutoCloseable {
                     .matrix(dx)
                     .matrix(dy)
                     .matrix(y)
-                    .i32(y.rows())
-                    .i32(y.cols())
+                    .size(y)
                     .f32((float) cap);
-            launches.elementwise(y, 0);
+            launches.elementwise(y);
         }
     }
 
@@ -274,18 +271,7 @@ final class CudaOps implements Ops, AutoCloseable {
 
     @Override
     public void add(Tensor y, Tensor x, double alpha) {
-        if (y.numel() > 0) {
-            CudaKernel kernel = isPrecise(y)
-                    ? isPrecise(x) ? CudaKernel.ADD_F32_F32 : CudaKernel.ADD_F32_BF16
-                    : isPrecise(x) ? CudaKernel.ADD_BF16_F32 : CudaKernel.ADD_BF16_BF16;
-            launches.begin(kernel)
-                    .matrix(y)
-                    .matrix(x)
-                    .i32(y.rows())
-                    .i32(y.cols())
-                    .f32((float) alpha);
-            launches.elementwise(y, 0);
-        }
+        elements.add(y, x, alpha);
     }
 
     @Override
@@ -293,8 +279,9 @@ final class CudaOps implements Ops, AutoCloseable {
         if (y.numel() > 0) {
             launches.begin(isPrecise(y) ? CudaKernel.ADD_BIAS_F32 : CudaKernel.ADD_BIAS_BF16)
                     .matrix(y)
-                    .pointer(bias);
-            elementwise(y);
+                    .pointer(bias)
+                    .size(y);
+            launches.elementwise(y);
         }
     }
 
@@ -305,10 +292,9 @@ final class CudaOps implements Ops, AutoCloseable {
                     .matrix(y)
                     .matrix(x)
                     .pointer(scale)
-                    .i32(y.rows())
-                    .i32(y.cols())
+                    .size(y)
                     .f32((float) beta);
-            launches.elementwise(y, 0);
+            launches.elementwise(y);
         }
     }
 
@@ -319,8 +305,7 @@ final class CudaOps implements Ops, AutoCloseable {
                     .pointer(out)
                     .matrix(a)
                     .matrix(b)
-                    .i32(a.rows())
-                    .i32(a.cols());
+                    .size(a);
             launches.run((a.cols() + 63) / 64, 1, 8, 32, 8192);
         }
     }
@@ -337,8 +322,7 @@ final class CudaOps implements Ops, AutoCloseable {
             launches.begin(CudaKernel.INVERSE_ROW_NORMS_F32)
                     .pointer(out)
                     .matrix(whole)
-                    .i32(whole.rows())
-                    .i32(whole.cols());
+                    .size(whole);
             launches.rows(whole);
         }
     }
@@ -346,20 +330,19 @@ final class CudaOps implements Ops, AutoCloseable {
     @Override
     public void scaleRows(Tensor y, Tensor x, Tensor scale) {
         if (y.numel() > 0) {
-            launches.begin(CudaKernel.SCALE_ROWS).matrix(y).matrix(x).pointer(scale);
-            elementwise(y);
+            launches.begin(CudaKernel.SCALE_ROWS)
+                    .matrix(y)
+                    .matrix(x)
+                    .pointer(scale)
+                    .size(y);
+            launches.elementwise(y);
         }
     }
 
     @Override
     public void rowDots(Tensor out, Tensor a, Tensor b) {
         if (a.rows() > 0) {
-            launches.begin(CudaKernel.ROW_DOTS)
-                    .pointer(out)
-                    .matrix(a)
-                    .matrix(b)
-                    .i32(a.rows())
-                    .i32(a.cols());
+            launches.begin(CudaKernel.ROW_DOTS).pointer(out).matrix(a).matrix(b).size(a);
             launches.rows(a);
         }
     }
@@ -371,8 +354,7 @@ final class CudaOps implements Ops, AutoCloseable {
                     .matrix(weightsOfChosen)
                     .pointer(chosen)
                     .matrix(logits)
-                    .i32(logits.rows())
-                    .i32(logits.cols())
+                    .size(logits)
                     .i32(weightsOfChosen.cols())
                     .i32(normalize ? 1 : 0);
             launches.rows(logits);
@@ -394,8 +376,7 @@ final class CudaOps implements Ops, AutoCloseable {
                     .matrix(weightsOfChosen)
                     .pointer(chosen)
                     .matrix(probabilities)
-                    .i32(dLogits.rows())
-                    .i32(dLogits.cols())
+                    .size(dLogits)
                     .i32(weightsOfChosen.cols())
                     .i32(normalize ? 1 : 0);
             launches.rows(dLogits);
@@ -404,14 +385,7 @@ final class CudaOps implements Ops, AutoCloseable {
 
     @Override
     public void fill(Tensor y, double value) {
-        if (y.numel() > 0) {
-            launches.begin(isPrecise(y) ? CudaKernel.FILL_F32 : CudaKernel.FILL_BF16)
-                    .matrix(y)
-                    .i32(y.rows())
-                    .i32(y.cols())
-                    .f32((float) value);
-            launches.elementwise(y, 0);
-        }
+        elements.fill(y, value);
     }
 
     @Override
@@ -420,12 +394,11 @@ final class CudaOps implements Ops, AutoCloseable {
             launches.begin(isPrecise(y) ? CudaKernel.DROPOUT_F32 : CudaKernel.DROPOUT_BF16)
                     .matrix(y)
                     .matrix(x)
-                    .i32(y.rows())
-                    .i32(y.cols())
+                    .size(y)
                     .i64(seed)
                     .i32(Dropout.threshold(p))
                     .f32((float) (1 / (1 - p)));
-            launches.elementwise(y, 0);
+            launches.elementwise(y);
         }
     }
 
@@ -458,8 +431,7 @@ final class CudaOps implements Ops, AutoCloseable {
             launches.begin(isPrecise(x) ? CudaKernel.SUM_OF_SQUARES_F32 : CudaKernel.SUM_OF_SQUARES_BF16)
                     .pointer(parts)
                     .matrix(x)
-                    .i32(x.rows())
-                    .i32(x.cols());
+                    .size(x);
             launches.run(partials, 1, 256, 1, DOUBLE_SHARED);
             Tensor out = scratch.newTensor(DType.F64, 1, 1);
             launches.begin(CudaKernel.SUM_PARTIALS).pointer(out).pointer(parts).i32(partials);
@@ -472,16 +444,6 @@ final class CudaOps implements Ops, AutoCloseable {
     @Override
     public void optimizerStep(Tensor p, Tensor g, OptimizerState state, OptimizerStep step) {
         optimizers.step(p, g, state, step);
-    }
-
-    private static boolean isPrecise(Tensor t) {
-        return t.dtype() == DType.F32;
-    }
-
-    /** Rows and columns as the last two arguments, then the launch. */
-    private void elementwise(Tensor shape) {
-        launches.matrixSize(shape);
-        launches.elementwise(shape, 0);
     }
 
     @Override

@@ -26,7 +26,7 @@ final class CudaOptimizers implements AutoCloseable {
 
     private final CudaContext context;
     private final PooledScopes scopes;
-    private final Launches launches;
+    private final CudaElements elements;
     private final long stream;
     private final int ordinal;
     private final Scope mapScope;
@@ -34,10 +34,10 @@ final class CudaOptimizers implements AutoCloseable {
     private final Tensor unsignedMap;
 
     @SuppressWarnings("MustBeClosedChecker") // closed with this
-    CudaOptimizers(CudaDevice device, CudaContext context, PooledScopes scopes, Launches launches) {
+    CudaOptimizers(CudaDevice device, CudaContext context, PooledScopes scopes, CudaElements elements) {
         this.context = context;
         this.scopes = scopes;
-        this.launches = launches;
+        this.elements = elements;
         this.stream = device.stream();
         this.ordinal = device.ordinal();
         mapScope = scopes.newScope();
@@ -274,13 +274,7 @@ final class CudaOptimizers implements AutoCloseable {
     /** {@code y += alpha · x}. */
     private void add(Tensor y, Tensor x, double alpha) {
         if (alpha != 0) {
-            launches.begin(CudaKernel.ADD_F32_F32)
-                    .matrix(y)
-                    .matrix(x)
-                    .i32(y.rows())
-                    .i32(y.cols())
-                    .f32((float) alpha);
-            launches.elementwise(y, 0);
+            elements.add(y, x, alpha);
         }
     }
 

@@ -26,7 +26,7 @@ final class CudaProducts implements AutoCloseable {
     private final PooledScopes scopes;
     private final CuBlas blas;
     private final CudaWeights weights;
-    private final Launches launches;
+    private final CudaElements elements;
     private final long stream;
     /** Offsets of double quantization on the device, where libbitsandbytes wants them; by the address of the codes. */
     private final Scope offsetScope;
@@ -41,13 +41,13 @@ final class CudaProducts implements AutoCloseable {
             PooledScopes scopes,
             CuBlas blas,
             CudaWeights weights,
-            Launches launches,
+            CudaElements elements,
             long stream) {
         this.context = context;
         this.scopes = scopes;
         this.blas = blas;
         this.weights = weights;
-        this.launches = launches;
+        this.elements = elements;
         this.stream = stream;
         this.offsetScope = scopes.newScope();
     }
@@ -72,20 +72,9 @@ final class CudaProducts implements AutoCloseable {
     /** {@code out = beta · out}. */
     private void scale(Tensor out, double beta) {
         if (beta == 0) {
-            launches.begin(out.dtype() == DType.F32 ? CudaKernel.FILL_F32 : CudaKernel.FILL_BF16)
-                    .matrix(out)
-                    .i32(out.rows())
-                    .i32(out.cols())
-                    .f32(0);
-            launches.elementwise(out, 0);
+            elements.fill(out, 0);
         } else if (beta != 1) {
-            launches.begin(out.dtype() == DType.F32 ? CudaKernel.ADD_F32_F32 : CudaKernel.ADD_BF16_BF16)
-                    .matrix(out)
-                    .matrix(out)
-                    .i32(out.rows())
-                    .i32(out.cols())
-                    .f32((float) (beta - 1));
-            launches.elementwise(out, 0);
+            elements.add(out, out, beta - 1);
         }
     }
 
@@ -196,8 +185,7 @@ final class CudaProducts implements AutoCloseable {
             return known.onDevice;
         }
         Tensor onDevice = known == null ? offsetScope.newTensor(DType.F32, 1, 1) : known.onDevice;
-        launches.begin(CudaKernel.FILL_F32).matrix(onDevice).i32(1).i32(1).f32(nested.offset());
-        launches.elementwise(onDevice, 0);
+        elements.fill(onDevice, nested.offset());
         offsets.put(key, new Offset(nested.offset(), onDevice));
         return onDevice;
     }

@@ -33,9 +33,8 @@ public final class CudaScratch implements DryDevice.Scratch {
     @Override
     public void attention(Scope scope, AttentionShape shape) {}
 
-    /** delta: one fp32 a head and query. */
     @Override
     public void attentionBackward(Scope scope, AttentionShape shape) {
-        scope.newTensor(DType.F32, shape.numHeads(), shape.queries());
+        CudaAttention.newDelta(scope, shape);
     }
 }

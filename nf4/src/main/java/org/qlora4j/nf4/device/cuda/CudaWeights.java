@@ -38,9 +38,8 @@ final class CudaWeights {
                         .matrix(w8.codes())
                         .pointer(w8.absmax())
                         .pointer(index)
-                        .i32(out.rows())
-                        .i32(out.cols());
-                launches.elementwise(out, 0);
+                        .size(out);
+                launches.elementwise(out);
             }
             case Weight.Quantized q -> quantized(out, q, index);
         }
@@ -64,8 +63,7 @@ final class CudaWeights {
         launch.i32(Integer.numberOfTrailingZeros(q.blockSize()))
                 .i32(q.type() == QuantType.FP4 ? 1 : 0)
                 .pointer(index)
-                .i32(out.rows())
-                .i32(out.cols());
+                .size(out);
         launches.elementwise(out, CODEBOOK);
     }
 
@@ -78,9 +76,8 @@ final class CudaWeights {
                 .matrix(y)
                 .matrix(x)
                 .pointer(index)
-                .i32(y.rows())
-                .i32(y.cols());
-        launches.elementwise(y, 0);
+                .size(y);
+        launches.elementwise(y);
     }
 
     private static CudaKernel copyKernel(DType y, DType x) {

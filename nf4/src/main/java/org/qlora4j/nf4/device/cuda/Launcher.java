@@ -80,6 +80,11 @@ final class Launcher implements AutoCloseable {
         return pointer(t.address()).i32(t.stride());
     }
 
+    /** Rows and columns. */
+    Launcher size(Tensor t) {
+        return i32(t.rows()).i32(t.cols());
+    }
+
     Launcher i32(int value) {
         values.set(JAVA_INT, 8L * next('I'), value);
         return this;

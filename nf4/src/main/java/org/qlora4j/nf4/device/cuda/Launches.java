@@ -32,12 +32,12 @@ final class Launches {
         return launcher.begin(kernel);
     }
 
-    /** The next two arguments of what was begun: rows and columns. */
-    void matrixSize(Tensor shape) {
-        launcher.i32(shape.rows()).i32(shape.cols());
+    /** Launches what was begun over the elements of a matrix. */
+    void elementwise(Tensor shape) {
+        elementwise(shape, 0);
     }
 
-    /** Launches what was begun over the elements of a matrix. */
+    /** As above, with shared memory. */
     void elementwise(Tensor shape, int sharedBytes) {
         long pieces = (long) shape.rows() * ((shape.cols() + PIECE - 1) / PIECE);
         launcher.run((int) Math.min((pieces + BLOCK - 1) / BLOCK, mostBlocks), BLOCK, sharedBytes);
