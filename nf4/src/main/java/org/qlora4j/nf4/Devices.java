@@ -72,7 +72,7 @@ public final class Devices {
         boolean known = name.equals("cpu") || name.equals("reference") || name.equals("cuda") || isCuda(name);
         if (!known) {
             throw new IllegalArgumentException(
-                    "device '" + name + "' is not supported; supported: auto, cpu, cuda:0 …, reference");
+                    "device '" + name + "' is not supported; supported: auto, cpu, reference, cuda:0 …");
         }
         return new Choice(name.equals("cuda") ? "cuda:0" : name, "");
     }
