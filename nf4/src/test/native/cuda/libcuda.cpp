@@ -168,7 +168,10 @@ SIM_API int cuDeviceGetAttribute(int* value, int attribute, int device) {
         case PEAK_MEBIBYTES: *value = (int) (sim::peak() >> 20); break;
         case SET_MEMORY: sim::setCapacity((uint64_t) device << 20); break;
         case SKIP_BARRIER: shim::skipBarrier(device < 0 ? "" : line(shim::barriers(), device).c_str()); break;
+        case 13: *value = 1000000; break;  // kHz
         case 16: *value = 4; break;  // multiprocessors
+        case 36: *value = 1000000; break;  // the memory's kHz
+        case 37: *value = 256; break;  // bits of its bus
         case 75: *value = environment("SIM_ARCHITECTURE", 90) / 10; break;
         case 76: *value = environment("SIM_ARCHITECTURE", 90) % 10; break;
         case 89: *value = environment("SIM_CONCURRENT_MANAGED_ACCESS", 1); break;

@@ -23,8 +23,14 @@ import org.qlora4j.bindings.generated.cuda.cuda_h;
  */
 @SuppressWarnings("restricted")
 public final class CudaDriver {
-    /** {@code CU_DEVICE_ATTRIBUTE_…} of {@link #attribute}. */
+    /** {@code CU_DEVICE_ATTRIBUTE_…} of {@link #attribute}; the highest clock, in kHz. */
+    public static final int CLOCK_RATE = 13;
+
     public static final int MULTIPROCESSOR_COUNT = 16;
+    /** In kHz; data goes at both edges. 0 where the driver does not say. */
+    public static final int MEMORY_CLOCK_RATE = 36;
+    /** In bits. */
+    public static final int GLOBAL_MEMORY_BUS_WIDTH = 37;
 
     public static final int COMPUTE_CAPABILITY_MAJOR = 75;
     public static final int COMPUTE_CAPABILITY_MINOR = 76;

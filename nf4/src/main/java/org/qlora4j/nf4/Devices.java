@@ -82,7 +82,8 @@ public final class Devices {
         return name.matches("cuda:\\d{1,3}");
     }
 
-    private static int ordinal(String cuda) {
+    /** Its number. @param cuda name of a GPU */
+    public static int ordinal(String cuda) {
         return Integer.parseInt(cuda.substring("cuda:".length()));
     }
 

@@ -4,8 +4,12 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
+import org.qlora4j.nf4.Devices;
+import org.qlora4j.nf4.device.Device;
+import org.qlora4j.samples.bench.GpuBench;
 import org.qlora4j.samples.bench.KernelBenchmark;
 import org.qlora4j.samples.bench.ModelBench;
+import org.qlora4j.samples.bench.ModelShape;
 import org.qlora4j.samples.bench.ProfiledDevice;
 
 /** {@code qlora bench}: how fast kernels are, or how fast a whole model trains and answers here. */
@@ -15,9 +19,7 @@ final class Bench {
     static int run(Arguments a) {
         String workload = a.text("workload");
         if (workload.equals("kernels")) {
-            Session.useNatives(a);
-            System.out.println(KernelBenchmark.run(a.text("kernel"), threads(a)));
-            return 0;
+            return kernels(a);
         }
         boolean checkpointing = a.bool("gradient_checkpointing");
         int steps = a.integer("steps");
@@ -52,6 +54,24 @@ final class Bench {
                 System.out.println(profile.table());
             }
             System.out.println(line.put("workload", workload).put("load_s", loaded));
+        }
+        return 0;
+    }
+
+    /** On a GPU those of training and answering there, else the CPU's. */
+    private static int kernels(Arguments a) {
+        Session.nameNatives(a);
+        String name = Devices.choose(a.text("device")).device();
+        if (!Devices.isCuda(name)) {
+            Session.useNatives(a);
+            System.out.println(KernelBenchmark.run(a.text("kernel"), threads(a)));
+            return 0;
+        }
+        ModelShape shape = ModelShape.of(a.text("size"));
+        try (Device device = Devices.open(name, 0)) {
+            System.out.println(device.description());
+            GpuBench bench = GpuBench.run(device, Devices.ordinal(name), shape, a.text("kernel"));
+            System.out.println(a.bool("json") ? bench.json() : bench.table());
         }
         return 0;
     }

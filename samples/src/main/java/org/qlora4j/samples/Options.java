@@ -18,6 +18,8 @@ final class Options {
     private static final Option NATIVES_FOLDER =
             text("natives", "", "folder that holds the native libraries or the packages a message named");
 
+    private static final Option SIZE = text("size", "qwen3-14b", "sizes of a GPU's benchmark: qwen3-14b, or tiny");
+
     static final Group MACHINE = new Group(
             "Machine",
             List.of(
@@ -217,6 +219,8 @@ final class Options {
             List.of(
                     text("workload", "kernels", "kernels (by JMH), or of a model: train, instructions, generate"),
                     text("kernel", "", "part of the names of the kernels to time"),
+                    SIZE,
+                    bool("json", "false", "print a GPU's kernels as JSON"),
                     integer("sequence", "512", "tokens of a row"),
                     bool("gradient_checkpointing", "false", "run layers again in backward"),
                     integer("steps", "4", "timed steps"),

@@ -1,0 +1,44 @@
+package org.qlora4j.samples;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+
+/** What is for a GPU, on the simulated one that module nf4's tests build: it runs; its times mean nothing. */
+class GpuTest {
+    private static String natives;
+
+    @BeforeAll
+    static void find() throws IOException {
+        Path built = Path.of(System.getProperty("qlora4j.root"), "nf4/target/cuda-simulator/current");
+        if (System.getenv("CI") == null) {
+            assumeTrue(Files.exists(built), "there is no simulated GPU: it is built with g++ by the tests of nf4");
+        }
+        natives = Files.readString(built);
+    }
+
+    @Test
+    void kernelsAreTimed() throws IOException {
+        Cli.Output output =
+                Cli.qlora("bench", "--device", "cuda:0", "--size", "tiny", "--json", "true", "--natives", natives);
+        assertEquals(0, output.exit(), output.err());
+        String[] lines = output.out().split("\\R");
+        JsonNode json = new ObjectMapper().readTree(lines[lines.length - 1]);
+        // 4 multiprocessors at 1 GHz with 4096 operations a clock; 256 bits at both edges of 1 GHz
+        assertEquals(16.384, json.at("/card/tflops_bf16").asDouble(), 1e-9);
+        assertEquals(64, json.at("/card/gb_per_second").asDouble(), 1e-9);
+        assertEquals(23, json.get("kernels").size());
+        for (JsonNode kernel : json.get("kernels")) {
+            double floor = kernel.get("floor_seconds").asDouble();
+            assertTrue(floor > 0 && kernel.get("seconds").asDouble() > 0, kernel.toString());
+        }
+    }
+}
