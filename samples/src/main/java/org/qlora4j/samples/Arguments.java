@@ -48,8 +48,8 @@ final class Arguments {
         for (Option option : arguments.options.values()) {
             if (line.hasMatchedOption("--" + option.name())) {
                 List<String> words = line.matchedOptionValue("--" + option.name(), List.of());
-                boolean flag = words.isEmpty() && option.kind() == Option.Kind.BOOLEAN;
-                arguments.take(option, flag ? List.of("true") : words);
+                boolean flag = option.kind() == Option.Kind.BOOLEAN || option.kind() == Option.Kind.AMOUNT;
+                arguments.take(option, words.isEmpty() && flag ? List.of("true") : words);
             }
         }
         return arguments;
@@ -139,10 +139,21 @@ final class Arguments {
                     case NUMBER -> json.put(name, number(name));
                     case BOOLEAN -> json.put(name, bool(name));
                     case JSON -> json.set(name, json(name));
+                    case AMOUNT -> putAmount(json, name);
                     case TEXT, LIST -> json.put(name, text(name));
                 }
             }
         }
         return json;
+    }
+
+    private void putAmount(ObjectNode json, String name) {
+        if (Option.isBoolean(text(name))) {
+            json.put(name, bool(name));
+        } else if (text(name).equalsIgnoreCase("auto")) {
+            json.put(name, "auto");
+        } else {
+            json.put(name, integer(name));
+        }
     }
 }

@@ -40,25 +40,28 @@ final class Estimate {
         int rows = a.integer("per_device_train_batch_size");
         int length = a.integer("max_length");
         Base base = base(model);
-        MemorySettings settings = settings(
+        MemorySettings asked = settings(
                 a,
                 base.config,
                 quantization(a, base.stored),
                 List.of(MemorySettings.fullBatch(rows, length)),
                 List.of());
-        MemoryEstimate estimate = MemoryEstimate.of(settings);
-        if (a.bool("json")) {
-            System.out.println(json(model, estimate).toPrettyString());
+        boolean json = a.bool("json");
+        Checkpointing chosen = Checkpointing.choose(a, asked, 0, json ? sentence -> {} : System.out::println);
+        MemorySettings settings = chosen.settings();
+        MemoryEstimate estimate = chosen.estimate();
+        if (json) {
+            System.out.println(json(model, settings, estimate).toPrettyString());
             return 0;
         }
         System.out.printf(
-                "%s, %s, rank %d, %d x %d tokens, gradient checkpointing %s%n",
+                "%s, %s, rank %d, %d x %d tokens, backward runs %s again%n",
                 model,
                 Session.described(settings.dtype(), settings.quantization(), settings.int8()),
                 settings.lora().r(),
                 rows,
                 length,
-                settings.gradientCheckpointing() ? "on" : "off");
+                Checkpointing.described(settings));
         MemoryReport.print(estimate, System.out);
         RuleOfThumb.of(estimate).print(estimate, Devices.isCuda(settings.device()) ? 16 : 32, System.out);
         MemoryReport.requireRoom(settings, estimate, a.text("max_memory"), 0);
@@ -79,7 +82,7 @@ final class Estimate {
                 Session.int8(a, Session.adapterPath(a)),
                 LoraOptions.config(a),
                 TrainingOptions.optimizer(a),
-                a.bool("gradient_checkpointing"),
+                Checkpointing.layers(a, config.numLayers()),
                 passes,
                 evaluation,
                 Devices.choose(a.text("device")).device(),
@@ -88,7 +91,7 @@ final class Estimate {
                 TrainingOptions.keptSums(a));
     }
 
-    /** A run with its real rows; refused if it does not fit. */
+    /** A run with its real rows; refused if it does not fit. Settles which layers of the model backward runs again. */
     static MemoryEstimate before(Arguments a, Session session, LoraConfig lora, Trainer trainer, TrainingData data) {
         List<Batch> evaluation = data.validation().isEmpty()
                 ? List.of()
@@ -100,10 +103,13 @@ final class Estimate {
                         trainer.firstPasses(SAMPLED_PASSES),
                         evaluation)
                 .withLora(lora);
-        MemoryEstimate estimate = MemoryEstimate.of(settings);
+        long held = session.model().device().bytesHeld();
+        Checkpointing chosen = Checkpointing.choose(a, settings, held, System.out::println);
+        MemoryEstimate estimate = chosen.estimate();
         System.out.println("memory this run will need:");
         MemoryReport.print(estimate, System.out);
-        MemoryReport.requireRoom(settings, estimate, a.text("max_memory"), estimate.baseBytes());
+        MemoryReport.requireRoom(chosen.settings(), estimate, a.text("max_memory"), held);
+        session.model().setCheckpointedLayers(chosen.settings().checkpointedLayers());
         return estimate;
     }
 
@@ -180,9 +186,10 @@ final class Estimate {
                 : Quantization.NF4_DOUBLE;
     }
 
-    private static ObjectNode json(String model, MemoryEstimate estimate) {
+    private static ObjectNode json(String model, MemorySettings settings, MemoryEstimate estimate) {
         ObjectNode json = JsonNodeFactory.instance.objectNode();
         json.put("model", model);
+        json.put("checkpointed_layers", settings.checkpointedLayers());
         ObjectNode items = json.putObject("items");
         estimate.items().forEach(i -> items.put(i.name(), i.bytes()));
         json.put("base_bytes", estimate.baseBytes());

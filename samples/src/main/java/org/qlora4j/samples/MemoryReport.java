@@ -46,15 +46,45 @@ final class MemoryReport {
     }
 
     /**
-     * Refuses a run that does not fit.
+     * How much memory a run may take.
+     *
+     * @param option the value of {@code --max_memory}; empty if the system was asked
+     */
+    record Room(long bytes, String option) {
+        boolean fits(MemoryEstimate estimate) {
+            return estimate.totalBytes() <= bytes;
+        }
+
+        @Override
+        public String toString() {
+            return String.format(
+                    Locale.ROOT,
+                    "%.0f MB%s",
+                    bytes / 1e6,
+                    option.isEmpty() ? " available" : " (--max_memory " + option + ")");
+        }
+    }
+
+    /**
+     * Asks the system, if the option does not say it.
      *
      * @param maxMemory the option: how much may be used; empty for what the system has available
      * @param held what of it is held already, and no longer available
+     */
+    static Room room(MemorySettings settings, String maxMemory, long held) {
+        return new Room(maxMemory.isEmpty() ? available(settings.device(), held) : bytes(maxMemory), maxMemory);
+    }
+
+    /**
+     * Refuses a run that does not fit.
+     *
+     * @param maxMemory as in {@link #room}
+     * @param held as there
      * @throws UserException with the options that would help, and by how much
      */
     static void requireRoom(MemorySettings settings, MemoryEstimate estimate, String maxMemory, long held) {
-        long available = maxMemory.isEmpty() ? available(settings.device(), held) : bytes(maxMemory);
-        if (estimate.totalBytes() <= available) {
+        Room room = room(settings, maxMemory, held);
+        if (room.fits(estimate)) {
             return;
         }
         List<String> lines = new ArrayList<>();
@@ -68,15 +98,14 @@ final class MemoryReport {
                                 "%n  %s: %.0f MB less%s",
                                 k.option,
                                 saved / 1e6,
-                                k.estimate.totalBytes() <= available ? ", fits" : ""));
+                                room.fits(k.estimate) ? ", fits" : ""));
                     }
                 });
         throw new UserException(String.format(
                 Locale.ROOT,
-                "this run needs about %.0f MB, there are %.0f MB%s; what would help:%s%n  --max_memory SIZE: try it all the same",
+                "this run needs about %.0f MB, there are %s; what would help:%s%n  --max_memory SIZE: try it all the same",
                 estimate.totalBytes() / 1e6,
-                available / 1e6,
-                maxMemory.isEmpty() ? " available" : " (--max_memory " + maxMemory + ")",
+                room,
                 String.join("", lines)));
     }
 
@@ -84,8 +113,9 @@ final class MemoryReport {
 
     private static List<Knob> knobs(MemorySettings s) {
         List<Knob> knobs = new ArrayList<>();
-        if (!s.gradientCheckpointing()) {
-            knobs.add(knob("--gradient_checkpointing true", s.withCheckpointing(true)));
+        int layers = s.model().numLayers();
+        if (s.checkpointedLayers() < layers) {
+            knobs.add(knob("--gradient_checkpointing true", s.withCheckpointedLayers(layers)));
         }
         if (s.quantization() == null) {
             knobs.add(knob("--quant_method bnb --quant_bits 4", s.withQuantization(Quantization.NF4_DOUBLE)));

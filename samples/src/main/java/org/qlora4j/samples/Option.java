@@ -23,6 +23,7 @@ record Option(String name, Kind kind, String fallback, String description) {
         INTEGER("an integer", "N", "1"),
         NUMBER("a number", "X", "1"),
         BOOLEAN("true or false", "true|false", "0..1"),
+        AMOUNT("true, false, auto or an integer", "true|false|auto|N", "0..1"),
         JSON("JSON", "JSON", "1..*");
 
         private final String words;
@@ -47,8 +48,13 @@ record Option(String name, Kind kind, String fallback, String description) {
                 case INTEGER -> Integer.parseInt(value);
                 case NUMBER -> Double.parseDouble(value);
                 case BOOLEAN -> {
-                    if (!value.equalsIgnoreCase("true") && !value.equalsIgnoreCase("false")) {
+                    if (!isBoolean(value)) {
                         throw new IllegalArgumentException();
+                    }
+                }
+                case AMOUNT -> {
+                    if (!isBoolean(value) && !value.equalsIgnoreCase("auto")) {
+                        Integer.parseInt(value);
                     }
                 }
                 case JSON -> MAPPER.readTree(value);
@@ -56,6 +62,10 @@ record Option(String name, Kind kind, String fallback, String description) {
         } catch (IllegalArgumentException | JsonProcessingException e) {
             throw new UserException("--" + name + " must be " + kind.words + ", got '" + value + "'");
         }
+    }
+
+    static boolean isBoolean(String value) {
+        return value.equalsIgnoreCase("true") || value.equalsIgnoreCase("false");
     }
 
     static Option text(String name, String fallback, String description) {
@@ -76,6 +86,10 @@ record Option(String name, Kind kind, String fallback, String description) {
 
     static Option bool(String name, String fallback, String description) {
         return new Option(name, Kind.BOOLEAN, fallback, description);
+    }
+
+    static Option amount(String name, String fallback, String description) {
+        return new Option(name, Kind.AMOUNT, fallback, description);
     }
 
     static Option json(String name, String description) {

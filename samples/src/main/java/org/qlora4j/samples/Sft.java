@@ -62,7 +62,6 @@ final class Sft {
             List<String> before = ranks.isRoot() ? ask(session, questions, "before training") : List.of();
             TrainingData data = TrainingData.read(
                     plan, session.text(), session.model().config().vocabSize(), config.seed());
-            session.model().setGradientCheckpointing(a.bool("gradient_checkpointing"));
             LoraAdapter given = session.adapter();
             LoraAdapter adapter = given != null ? given : attach(session, lora, config.seed());
             try {

@@ -114,6 +114,19 @@ class ArgumentsTest {
     }
 
     @Test
+    void anAmountIsASwitchOrANumber() {
+        for (String value : List.of("true", "false", "auto", "12")) {
+            Arguments a = sft("--gradient_checkpointing", value);
+            assertEquals(value, a.text("gradient_checkpointing"));
+            assertEquals(value, a.toJson().get("gradient_checkpointing").asText());
+        }
+        assertTrue(sft("--gradient_checkpointing", "--seed", "1").bool("gradient_checkpointing"));
+        assertEquals(
+                "--gradient_checkpointing must be true, false, auto or an integer, got 'some'",
+                refused("--gradient_checkpointing", "some"));
+    }
+
+    @Test
     void absentValuesInAFileAndOnTheCommandLine() throws IOException {
         Path file = folder.resolve("a.json");
         Files.writeString(

@@ -138,6 +138,50 @@ class EstimateTest {
     }
 
     @Test
+    void autoRunsAgainAsFewLayersAsFit() throws IOException {
+        String[] words = {"estimate", "--model", "SmolLM2-135M", "--max_length", "512", "--json", "true"};
+        long none = total(words, "1TB", "false");
+        long all = total(words, "1TB", "true");
+        assertTrue(all < none);
+        long last = none;
+        for (int layers : new int[] {1, 7, 29}) {
+            long now = total(words, "1TB", Integer.toString(layers));
+            assertTrue(all < now && now < last, layers + " layers: " + now);
+            last = now;
+        }
+        long some = (all + none) / 2;
+        JsonNode chosen = estimated(words, Long.toString(some), "auto");
+        int layers = chosen.path("checkpointed_layers").intValue();
+        assertTrue(chosen.path("total_bytes").longValue() <= some, chosen.toString());
+        assertTrue(total(words, "1TB", Integer.toString(layers - 1)) > some, "one layer fewer does not fit");
+        assertEquals(0, estimated(words, "1TB", "auto").path("checkpointed_layers").intValue());
+        String out = qlora("estimate", "--model", "SmolLM2-135M", "--gradient_checkpointing", "auto", "--max_memory",
+                        "100GB")
+                .out();
+        assertTrue(out.contains("gradient_checkpointing auto: backward runs no layer again; that needs "), out);
+        assertTrue(out.contains(", there are 100000 MB (--max_memory 100GB)"), out);
+    }
+
+    private static JsonNode estimated(String[] words, String room, String checkpointing) throws IOException {
+        return json(with(words, "--max_memory", room, "--gradient_checkpointing", checkpointing));
+    }
+
+    private static long total(String[] words, String room, String checkpointing) throws IOException {
+        return estimated(words, room, checkpointing).path("total_bytes").longValue();
+    }
+
+    @Test
+    void layersThatAModelDoesNotHave() {
+        Output output = qlora("estimate", "--model", "SmolLM2-135M", "--gradient_checkpointing", "31");
+        assertEquals(2, output.exit());
+        assertTrue(
+                output.err()
+                        .contains("--gradient_checkpointing must be true, false, auto or 0 to 30, the model's layers,"
+                                + " got 31"),
+                output.err());
+    }
+
+    @Test
     void sizes() {
         assertEquals(8_000_000_000L, MemoryReport.bytes("8GB"));
         assertEquals(8L << 30, MemoryReport.bytes("8 GiB"));

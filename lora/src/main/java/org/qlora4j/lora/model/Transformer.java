@@ -20,7 +20,7 @@ public final class Transformer implements AutoCloseable {
     private final Embedding embedding;
     private final List<Layer> layers;
     private final LossHead head;
-    private boolean checkpointing;
+    private int checkpointedLayers;
 
     Transformer(
             ModelConfig config, Device device, Scope weights, Embedding embedding, List<Layer> layers, LossHead head) {
@@ -63,12 +63,28 @@ public final class Transformer implements AutoCloseable {
         return embedding.isTrained() || linears().stream().anyMatch(Linear::isTrained);
     }
 
-    /**
-     * Whether backward recomputes each layer from its input instead of keeping its activations: about a third more
-     * work, and memory for one layer instead of all. Results are the same bits.
-     */
+    /** Whether backward runs every layer again: {@link #setCheckpointedLayers} of all layers, or of none. */
     public void setGradientCheckpointing(boolean on) {
-        checkpointing = on;
+        setCheckpointedLayers(on ? layers.size() : 0);
+    }
+
+    /**
+     * How many layers backward runs again from their input instead of keeping their activations; the rest keep theirs.
+     * Results are the same bits. Counted from the lowest trained layer: nothing below it is kept in any case.
+     *
+     * <p>A layer that is run again costs a forward pass without its last product (a third more work if all are) and
+     * gives back its activations less its input, so each is worth the same, and any number of them may be chosen. They
+     * are the lowest ones because backward reaches those last, when what the others kept is free again: with every k-th
+     * layer, activations of one layer more would be held at the peak. Segments of k layers, run again from one kept
+     * input, would save k inputs and hold k layers' activations, which are more than ten times as large, and run all
+     * layers again. Megatron-LM's {@code recompute_num_layers} with the method {@code block} means the same.
+     */
+    public void setCheckpointedLayers(int count) {
+        if (count < 0 || count > layers.size()) {
+            throw new IllegalArgumentException("the model has " + layers.size()
+                    + " layers; so many can be run again in backward, or fewer, not " + count);
+        }
+        checkpointedLayers = count;
     }
 
     /**
@@ -79,50 +95,80 @@ public final class Transformer implements AutoCloseable {
     public TokenLosses gradients(Batch batch, TrainingPass pass) {
         checkBatch(batch);
         updateLinears();
-        TokenLosses losses;
         int lowest = lowestTrainedLayer();
+        int firstKept = Math.min(layers.size(), lowest + checkpointedLayers);
         try (Scope scope = device.newScope()) {
             Step step = new Step(device.ops(), scope, true, pass.seed());
             Sequences sequences = Sequences.whole(device, scope, batch.offsets());
-            int n = batch.tokens();
             List<Tensor> inputs = new ArrayList<>();
-            List<Layer.@Nullable Saved> saved = new ArrayList<>();
             Tensor x = embed(batch.ids(), step);
             if (pass.neftuneNoiseAlpha() > 0) {
                 EmbeddingNoise.add(x, batch.offsets(), pass.neftuneNoiseAlpha(), device, step);
             }
-            for (int i = 0; i < layers.size(); i++) {
-                Tensor y = step.newTensor(n, config.hiddenSize());
+            for (int i = 0; i < firstKept; i++) {
+                Tensor y = step.newTensor(x.rows(), x.cols());
                 inputs.add(x);
-                if (checkpointing || i < lowest) {
-                    try (Scope temporary = device.newScope()) {
-                        layers.get(i).forward(y, x, sequences, null, step.in(temporary));
-                    }
-                    saved.add(null);
-                } else {
-                    saved.add(layers.get(i).forward(y, x, sequences, null, step));
+                try (Scope temporary = device.newScope()) {
+                    layers.get(i).forward(y, x, sequences, null, step.in(temporary));
                 }
                 x = y;
             }
-            Tensor d = lowest < layers.size() ? step.newTensor(n, config.hiddenSize()) : null;
-            try (Scope temporary = device.newScope()) {
-                losses = lossesOf(d, x, batch, pass.gradientScale(), pass.labelSmoothing(), step.in(temporary));
-            }
-            for (int i = layers.size() - 1; d != null && i >= lowest; i--) {
+            Tensor d = lowest < layers.size() ? step.newTensor(x.rows(), x.cols()) : null;
+            TokenLosses losses = keptLayers(d, x, firstKept, lowest, sequences, batch, pass, step);
+            for (int i = firstKept - 1; d != null && i >= lowest; i--) {
                 try (Scope temporary = device.newScope()) {
                     Step inner = step.in(temporary);
-                    Layer.Saved s = saved.get(i);
-                    if (s == null) {
-                        s = layers.get(i).forward(null, inputs.get(i), sequences, null, inner);
-                    }
-                    layers.get(i).backward(d, i > lowest || embedding.isTrained(), s, sequences, inner);
+                    Layer.Saved saved = layers.get(i).forward(null, inputs.get(i), sequences, null, inner);
+                    layers.get(i).backward(d, needsInput(i, lowest), saved, sequences, inner);
                 }
             }
             if (d != null && embedding.isTrained()) {
                 embedding.backward(d, batch.ids(), device, step);
             }
+            return losses;
         }
-        return losses;
+    }
+
+    /**
+     * Forward and backward of the layers that keep their activations, and of the head between.
+     *
+     * @param d result [N, C]: gradient of x; null if no layer is trained
+     * @param x [N, C]: input of the first of them
+     */
+    private TokenLosses keptLayers(
+            @Nullable Tensor d,
+            Tensor x,
+            int first,
+            int lowest,
+            Sequences sequences,
+            Batch batch,
+            TrainingPass pass,
+            Step step) {
+        try (Scope scope = device.newScope()) {
+            Step keeping = step.in(scope);
+            List<Layer.Saved> saved = new ArrayList<>();
+            Tensor hidden = x;
+            for (int i = first; i < layers.size(); i++) {
+                Tensor y = keeping.newTensor(x.rows(), x.cols());
+                saved.add(layers.get(i).forward(y, hidden, sequences, null, keeping));
+                hidden = y;
+            }
+            TokenLosses losses;
+            try (Scope temporary = device.newScope()) {
+                losses = lossesOf(d, hidden, batch, pass.gradientScale(), pass.labelSmoothing(), step.in(temporary));
+            }
+            for (int i = layers.size() - 1; d != null && i >= first; i--) {
+                try (Scope temporary = device.newScope()) {
+                    layers.get(i)
+                            .backward(d, needsInput(i, lowest), saved.get(i - first), sequences, step.in(temporary));
+                }
+            }
+            return losses;
+        }
+    }
+
+    private boolean needsInput(int layer, int lowest) {
+        return layer > lowest || embedding.isTrained();
     }
 
     /** As {@link #gradients(Batch, TrainingPass)} without smoothing and noise; the loss of each label. */

@@ -1,5 +1,6 @@
 package org.qlora4j.lora.model;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -9,11 +10,13 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.TestInstance;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.nf4.device.Device;
@@ -182,6 +185,27 @@ abstract class GoldenModels {
                     assertTrue(expert || error <= tolerances.adapter, e.getKey() + " is off by " + error);
                 }
             }
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"gemma3_text_tiny", "llama_4bit_tiny/nf4_dq"})
+    void checkpointingChangesNoBit(String name) throws IOException {
+        GoldenCase c = GoldenCase.open(name);
+        try (Transformer model = c.load(device);
+                LoraAdapter adapter = c.attach(model)) {
+            Batch batch = new Batch(c.rows().subList(0, 2));
+            float[] plain = null;
+            for (int count = 0; count <= model.config().numLayers(); count++) {
+                model.setCheckpointedLayers(count);
+                adapter.parameters().zeroGradients();
+                model.gradients(batch, 1.0 / batch.labelTokens(), 7);
+                float[] found =
+                        GoldenCase.download(device, adapter.parameters().gradients());
+                plain = plain == null ? found : plain;
+                assertArrayEquals(plain, found, count + " layers run again");
+            }
+            assertTrue(GoldenCase.norm(Objects.requireNonNull(plain)) > 0, name);
         }
     }
 

@@ -23,7 +23,7 @@ import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.file.Safetensors;
 import org.qlora4j.nf4.tensor.DType;
 
-/** Checkpointing, merging and saving on llama cases, against what transformers and peft computed. */
+/** Accumulating, merging and saving on llama cases, against what transformers and peft computed. */
 class LlamaGoldenTest {
     private static final double LOGITS = 2e-4;
 
@@ -42,7 +42,7 @@ class LlamaGoldenTest {
 
     @ParameterizedTest
     @ValueSource(strings = {"llama", "llama_tied", "llama_4bit_tiny/nf4_dq"})
-    void checkpointingChangesNoBitAndAccumulationIsABatch(String name) throws IOException {
+    void accumulationIsABatch(String name) throws IOException {
         GoldenCase c = GoldenCase.open(name);
         try (Transformer model = c.load(device);
                 LoraAdapter adapter = c.attach(model)) {
@@ -50,11 +50,6 @@ class LlamaGoldenTest {
             adapter.parameters().zeroGradients();
             model.gradients(new Batch(c.rows()), 1.0 / labels, 7);
             float[] plain = GoldenCase.download(device, adapter.parameters().gradients());
-            model.setGradientCheckpointing(true);
-            adapter.parameters().zeroGradients();
-            model.gradients(new Batch(c.rows()), 1.0 / labels, 7);
-            assertArrayEquals(
-                    plain, GoldenCase.download(device, adapter.parameters().gradients()));
             adapter.parameters().zeroGradients();
             for (Batch.Row row : c.rows()) {
                 model.gradients(new Batch(List.of(row)), 1.0 / labels, 7);

@@ -74,7 +74,7 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
                         sums.newPrecise(1, adapter.parameters().gradients().cols());
                     }
                     long kept = inScopes(device) - attached - paged - state;
-                    model.setGradientCheckpointing(run.gradientCheckpointing());
+                    model.setCheckpointedLayers(run.checkpointedLayers());
                     Map<String, Long> before = device.bytesByOwner();
                     run.passes().forEach(pass -> model.gradients(pass, 1, 0));
                     run.evaluation().forEach(model::losses);
@@ -150,7 +150,7 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
         if (paged > 0) {
             items.add(new Item("optimizer_paged", "its state, which the system may move to disk", paged));
         }
-        items.add(new Item("checkpoints", "input of each layer, gradient", inputs));
+        items.add(new Item("checkpoints", "inputs of layers, gradient", inputs));
         items.add(new Item("activations", "of the layers that are worked on or kept", layers));
         items.add(new Item("logits_chunk", "logits of one chunk of labels, final norm", head));
         items.add(new Item("dequantization_buffer", "weights decoded for a product", products));

@@ -20,7 +20,8 @@ import org.qlora4j.optim.OptimizerConfig;
  * @param int8 what is kept in 8 bits
  * @param lora which layers are trained, and at which rank
  * @param optimizer its rule and how its state lies
- * @param gradientCheckpointing whether backward runs each layer again
+ * @param checkpointedLayers how many layers backward runs again, see {@link
+ *     org.qlora4j.lora.model.Transformer#setCheckpointedLayers}
  * @param passes in the order in which they come; the memory kept for reuse depends on it. At least one
  * @param evaluation passes without gradients, behind the first ones
  * @param device {@code cpu} or the name of a GPU, which need not be in this machine
@@ -35,7 +36,7 @@ public record MemorySettings(
         ModelLoader.Int8 int8,
         LoraConfig lora,
         OptimizerConfig optimizer,
-        boolean gradientCheckpointing,
+        int checkpointedLayers,
         List<Batch> passes,
         List<Batch> evaluation,
         String device,
@@ -60,7 +61,7 @@ public record MemorySettings(
                 int8,
                 lora,
                 optimizer,
-                gradientCheckpointing,
+                checkpointedLayers,
                 other,
                 evaluation,
                 device,
@@ -69,8 +70,8 @@ public record MemorySettings(
                 keptSums);
     }
 
-    /** The same run with or without gradient checkpointing. */
-    public MemorySettings withCheckpointing(boolean on) {
+    /** The same run with so many layers run again in backward. */
+    public MemorySettings withCheckpointedLayers(int count) {
         return new MemorySettings(
                 model,
                 dtype,
@@ -78,7 +79,7 @@ public record MemorySettings(
                 int8,
                 lora,
                 optimizer,
-                on,
+                count,
                 passes,
                 evaluation,
                 device,
@@ -97,7 +98,7 @@ public record MemorySettings(
                 linearsIn4,
                 lora,
                 optimizer,
-                gradientCheckpointing,
+                checkpointedLayers,
                 passes,
                 evaluation,
                 device,
@@ -115,7 +116,7 @@ public record MemorySettings(
                 int8,
                 other,
                 optimizer,
-                gradientCheckpointing,
+                checkpointedLayers,
                 passes,
                 evaluation,
                 device,
@@ -133,7 +134,7 @@ public record MemorySettings(
                 int8,
                 lora,
                 other,
-                gradientCheckpointing,
+                checkpointedLayers,
                 passes,
                 evaluation,
                 device,

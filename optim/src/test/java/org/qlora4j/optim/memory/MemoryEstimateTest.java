@@ -31,6 +31,9 @@ import org.qlora4j.optim.OptimizerNames;
 /** what is counted before a run is what the CPU holds in it. */
 class MemoryEstimateTest {
     private static final int THREADS = 2;
+    /** Of the golden model. */
+    private static final int LAYERS = 3;
+
     private static final OptimizerConfig ADAMW = OptimizerConfig.adamW(0.9, 0.95, 1e-8, 0.1);
 
     @TempDir
@@ -45,12 +48,12 @@ class MemoryEstimateTest {
         return ModelSource.open(Path.of(System.getProperty("qlora4j.golden"), "models/llama/base"));
     }
 
-    private static MemorySettings settings(LoraConfig lora, boolean checkpointing, List<Batch> passes) {
-        return settings(lora, checkpointing, passes, DType.F32);
+    private static MemorySettings settings(LoraConfig lora, int checkpointed, List<Batch> passes) {
+        return settings(lora, checkpointed, passes, DType.F32);
     }
 
     private static MemorySettings settings(
-            LoraConfig lora, boolean checkpointing, List<Batch> passes, DType computeType) {
+            LoraConfig lora, int checkpointed, List<Batch> passes, DType computeType) {
         try (ModelSource source = source()) {
             return new MemorySettings(
                     source.config(),
@@ -59,7 +62,7 @@ class MemoryEstimateTest {
                     ModelLoader.Int8.NOTHING,
                     lora,
                     ADAMW,
-                    checkpointing,
+                    checkpointed,
                     passes,
                     List.of(),
                     "cpu",
@@ -77,7 +80,7 @@ class MemoryEstimateTest {
                         source, device, new ModelLoader.Options(s.dtype(), s.quantization(), 1), (done, all) -> {});
                 LoraAdapter adapter = LoraAdapter.attach(model, s.lora(), 1);
                 Optimizer optimizer = new Optimizer(device, adapter.parameters(), s.optimizer(), folder)) {
-            model.setGradientCheckpointing(s.gradientCheckpointing());
+            model.setCheckpointedLayers(s.checkpointedLayers());
             for (Batch pass : s.passes()) {
                 adapter.parameters().zeroGradients();
                 model.gradients(pass, 1.0 / pass.labelTokens(), 3);
@@ -108,17 +111,18 @@ class MemoryEstimateTest {
     void theEstimateIsWithin10PercentOfThePeakForEverySetting() {
         List<Batch> long1 = List.of(new Batch(List.of(row(400))));
         LoraConfig rank8 = LoraConfig.allLinear(8, 32);
-        MemorySettings rank64 = settings(LoraConfig.allLinear(64, 32), true, long1);
+        MemorySettings rank64 = settings(LoraConfig.allLinear(64, 32), LAYERS, long1);
         Map<String, MemorySettings> cases = Map.of(
                 "adamw_8bit", rank64.withOptimizer(named("adamw_8bit")),
                 "paged_adamw_32bit", rank64.withOptimizer(named("paged_adamw_32bit")),
-                "rank 8", settings(rank8, true, long1),
-                "rank 64, dropout", settings(LoraConfig.allLinear(64, 32).withDropout(0.05), true, long1),
-                "bf16 products", settings(rank8, true, long1, DType.BF16),
-                "short rows", settings(rank8, true, List.of(new Batch(List.of(row(100))))),
-                "no checkpointing", settings(rank8, false, long1),
-                "several sequences", settings(rank8, true, List.of(new Batch(List.of(row(100), row(80), row(220))))),
-                "mixed lengths", settings(rank8, true, mixedLengths()));
+                "rank 8", settings(rank8, LAYERS, long1),
+                "rank 64, dropout", settings(LoraConfig.allLinear(64, 32).withDropout(0.05), LAYERS, long1),
+                "bf16 products", settings(rank8, LAYERS, long1, DType.BF16),
+                "short rows", settings(rank8, LAYERS, List.of(new Batch(List.of(row(100))))),
+                "no checkpointing", settings(rank8, 0, long1),
+                "one of three layers", settings(rank8, 1, long1),
+                "several sequences", settings(rank8, LAYERS, List.of(new Batch(List.of(row(100), row(80), row(220))))),
+                "mixed lengths", settings(rank8, LAYERS, mixedLengths()));
         cases.forEach((name, s) -> {
             double estimated = MemoryEstimate.of(s).deviceBytes();
             double measured = measuredPeak(s);
@@ -132,7 +136,7 @@ class MemoryEstimateTest {
 
     @Test
     void eightBitStateTakesAQuarterAndPagedStateNoneOfTheDevice() {
-        MemorySettings full = settings(LoraConfig.allLinear(64, 32), true, List.of(MemorySettings.fullBatch(1, 64)));
+        MemorySettings full = settings(LoraConfig.allLinear(64, 32), LAYERS, List.of(MemorySettings.fullBatch(1, 64)));
         MemoryEstimate e = MemoryEstimate.of(full);
         double eight =
                 MemoryEstimate.of(full.withOptimizer(named("adamw_8bit"))).bytes("optimizer");
@@ -146,7 +150,7 @@ class MemoryEstimateTest {
     @Test
     void itemsAreWhatTheirNamesSay() {
         MemoryEstimate e = MemoryEstimate.of(
-                settings(LoraConfig.allLinear(8, 32), true, List.of(MemorySettings.fullBatch(1, 64))));
+                settings(LoraConfig.allLinear(8, 32), LAYERS, List.of(MemorySettings.fullBatch(1, 64))));
         long parameters = 4 * e.parameters().trained();
         assertTrue(e.bytes("adapters") >= parameters && e.bytes("adapters") < 2 * parameters, e.toString());
         assertEquals(e.bytes("adapters"), e.bytes("gradients"), "one flat buffer each");
@@ -156,9 +160,14 @@ class MemoryEstimateTest {
 
     @Test
     void checkpointingAndShorterRowsNeedLess() {
-        MemorySettings s = settings(LoraConfig.allLinear(64, 32), false, List.of(MemorySettings.fullBatch(2, 2048)));
+        MemorySettings s = settings(LoraConfig.allLinear(64, 32), 0, List.of(MemorySettings.fullBatch(2, 2048)));
         long all = MemoryEstimate.of(s).totalBytes();
-        assertTrue(MemoryEstimate.of(s.withCheckpointing(true)).totalBytes() < all);
+        long last = all;
+        for (int layers = 1; layers <= LAYERS; layers++) {
+            long now = MemoryEstimate.of(s.withCheckpointedLayers(layers)).totalBytes();
+            assertTrue(now < last, "each layer that is run again saves memory: " + layers);
+            last = now;
+        }
         assertTrue(MemoryEstimate.of(s.withPasses(List.of(MemorySettings.fullBatch(1, 2048))))
                         .totalBytes()
                 < all);
