@@ -23,9 +23,8 @@ record Checkpointing(MemorySettings settings, MemoryEstimate estimate) {
         }
         int count = isAuto(a) ? all : a.integer(OPTION);
         if (count < 0 || count > all) {
-            throw new UserException(
-                    "--gradient_checkpointing must be true, false, auto or 0 to " + all + ", the model's layers, got "
-                            + count);
+            throw new UserException("--gradient_checkpointing must be true, false, auto or 0 to " + all
+                    + ", the model's layers, got " + count);
         }
         return count;
     }

@@ -123,7 +123,10 @@ final class Options {
                     integer("per_device_train_batch_size", "1", "rows of a forward pass"),
                     integer("per_device_eval_batch_size", "1", "rows of a forward pass when evaluating"),
                     integer("gradient_accumulation_steps", "", "passes of a step; default 16 / batch size"),
-                    amount("gradient_checkpointing", "true", "run layers again in backward: all, none, so many, as memory allows"),
+                    amount(
+                            "gradient_checkpointing",
+                            "true",
+                            "run layers again in backward: all, none, so many, as memory allows"),
                     number("learning_rate", "1e-4", "the highest one"),
                     text("lr_scheduler_type", "cosine", "transformers' name: linear, cosine_with_min_lr, polynomial …"),
                     json("lr_scheduler_kwargs", "its arguments, {\"min_lr\": 1e-5}"),

@@ -154,8 +154,15 @@ class EstimateTest {
         int layers = chosen.path("checkpointed_layers").intValue();
         assertTrue(chosen.path("total_bytes").longValue() <= some, chosen.toString());
         assertTrue(total(words, "1TB", Integer.toString(layers - 1)) > some, "one layer fewer does not fit");
-        assertEquals(0, estimated(words, "1TB", "auto").path("checkpointed_layers").intValue());
-        String out = qlora("estimate", "--model", "SmolLM2-135M", "--gradient_checkpointing", "auto", "--max_memory",
+        assertEquals(
+                0, estimated(words, "1TB", "auto").path("checkpointed_layers").intValue());
+        String out = qlora(
+                        "estimate",
+                        "--model",
+                        "SmolLM2-135M",
+                        "--gradient_checkpointing",
+                        "auto",
+                        "--max_memory",
                         "100GB")
                 .out();
         assertTrue(out.contains("gradient_checkpointing auto: backward runs no layer again; that needs "), out);

@@ -200,8 +200,7 @@ abstract class GoldenModels {
                 model.setCheckpointedLayers(count);
                 adapter.parameters().zeroGradients();
                 model.gradients(batch, 1.0 / batch.labelTokens(), 7);
-                float[] found =
-                        GoldenCase.download(device, adapter.parameters().gradients());
+                float[] found = GoldenCase.download(device, adapter.parameters().gradients());
                 plain = plain == null ? found : plain;
                 assertArrayEquals(plain, found, count + " layers run again");
             }

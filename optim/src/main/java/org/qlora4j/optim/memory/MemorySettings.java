@@ -20,8 +20,8 @@ import org.qlora4j.optim.OptimizerConfig;
  * @param int8 what is kept in 8 bits
  * @param lora which layers are trained, and at which rank
  * @param optimizer its rule and how its state lies
- * @param checkpointedLayers how many layers backward runs again, see {@link
- *     org.qlora4j.lora.model.Transformer#setCheckpointedLayers}
+ * @param checkpointedLayers how many layers backward runs again, see
+ *     {@link org.qlora4j.lora.model.Transformer#setCheckpointedLayers}
  * @param passes in the order in which they come; the memory kept for reuse depends on it. At least one
  * @param evaluation passes without gradients, behind the first ones
  * @param device {@code cpu} or the name of a GPU, which need not be in this machine

@@ -52,8 +52,7 @@ class MemoryEstimateTest {
         return settings(lora, checkpointed, passes, DType.F32);
     }
 
-    private static MemorySettings settings(
-            LoraConfig lora, int checkpointed, List<Batch> passes, DType computeType) {
+    private static MemorySettings settings(LoraConfig lora, int checkpointed, List<Batch> passes, DType computeType) {
         try (ModelSource source = source()) {
             return new MemorySettings(
                     source.config(),
