@@ -11,6 +11,7 @@ import java.util.List;
  * @param bytes its size
  * @param sha256 its SHA-256, in hex
  * @param folderName the folder in the cache where the unpacked files lie, all in one level
+ * @param license its licence, an SPDX expression
  * @param members paths inside the file that are unpacked; {@code *} stands for any characters but a slash. The first
  *     one is plain
  */
@@ -21,6 +22,7 @@ record PackageSpec(
         long bytes,
         String sha256,
         String folderName,
+        String license,
         List<String> members) {
     /** Ordinary package clients. */
     enum Client {
@@ -39,6 +41,17 @@ record PackageSpec(
         if (members.isEmpty() || members.getFirst().contains("*")) {
             throw new IllegalArgumentException(fileName + ": the first member must be the path of one file");
         }
+    }
+
+    /** As {@link NativePackage#packageUrl}. */
+    String packageUrl() {
+        String[] parts = coordinates.split("==|:");
+        return switch (client) {
+            case PIP -> "pkg:pypi/" + parts[0] + "@" + parts[1];
+            case MAVEN ->
+                "pkg:maven/" + parts[0] + "/" + parts[1] + "@" + parts[2] + "?classifier=" + parts[4] + "&type="
+                        + parts[3];
+        };
     }
 
     /** The names of the unpacked files that must be there. */

@@ -70,6 +70,7 @@ class NativePackagesTest {
                 Long.MAX_VALUE,
                 sha256,
                 "demo-1.0",
+                "MIT",
                 List.of("demo/libdemo.so", "demo/libdemo_cuda*.so"));
     }
 
@@ -224,5 +225,9 @@ class NativePackagesTest {
         for (NativePackage p : NativePackage.values()) {
             assertTrue(p.sha256().matches("[0-9a-f]{64}") && p.bytes() > 1_000_000, p.toString());
         }
+        assertEquals("pkg:pypi/bitsandbytes@0.50.2", NativePackage.BITSANDBYTES.packageUrl());
+        assertEquals(
+                "pkg:maven/org.bytedeco/dnnl@3.13-1.5.14?classifier=linux-x86_64&type=jar",
+                NativePackage.ONEDNN.packageUrl());
     }
 }
