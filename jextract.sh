@@ -64,6 +64,7 @@ generate cuda cuda libcuda.so -I "$CUDA_INCLUDE"
 generate cudart cudart libcudart.so
 generate cublas cublas libcublas.so -I "$CUDA_INCLUDE" -I "$CUDA_INCLUDE/cccl"
 generate nvrtc nvrtc libnvrtc.so -I "$CUDA_INCLUDE"
+generate nccl nccl libnccl.so
 # Open MPI 4 and 5 have this file name
 generate mpi mpi libmpi.so.40 -I "$MPI_INCLUDE"
 rm -rf "$final"

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Builds the committed state in two other folders, of different names and at different times, and compares the SHA-256 of every jar and of the bill of materials.
+# Builds what is here in two other folders, of different names and at different times, and compares the SHA-256 of every jar and of the bill of materials.
 # With an argument, the jars in this folder's target folders are one of the two: ./mvnw package && .ci/reproducible.sh built
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# build FOLDER: what git has, built there
+# build FOLDER: the sources, built there
 build() {
     mkdir -p "$1"
-    git archive HEAD | tar -x -C "$1"
+    tar -c --exclude=target --exclude=./.git --exclude=./output . | tar -x -C "$1"
     (cd "$1" && ./mvnw -B -q package -DskipTests -Dspotless.check.skip=true)
 }
 # sums FOLDER: SHA-256 and path of what was built

@@ -32,6 +32,7 @@ public final class CudaNatives {
     private static @Nullable CudaNatives open;
     private static boolean driverOpen;
     private static boolean nvrtcOpen;
+    private static boolean ncclOpen;
 
     private final int driverVersion;
     private final int runtimeVersion;
@@ -265,11 +266,39 @@ public final class CudaNatives {
                         + " -Dqlora4j.natives=DIR or QLORA4J_NATIVES");
     }
 
+    /**
+     * Opens NCCL, of any CUDA version.
+     *
+     * @throws NativeException if it is not found
+     */
+    static synchronized void requireNccl() {
+        if (ncclOpen) {
+            return;
+        }
+        List<String> tried = new ArrayList<>();
+        // send and receive came with 2.7, the text of the last error with 2.13
+        List<String> functions = List.of("ncclCommInitRank", "ncclSend", "ncclGetLastError");
+        Natives.Found found = Natives.find("libnccl.so.2", functions, places(System::getenv), tried);
+        if (found == null) {
+            throw new NativeException(
+                    "NCCL",
+                    "cannot open libnccl.so.2; tried\n  " + String.join("\n  ", tried)
+                            + "\nRun './qlora natives --nccl true' to fetch it, or name its folder with"
+                            + " -Dqlora4j.natives=DIR or QLORA4J_NATIVES");
+        }
+        found.use("libnccl.so");
+        ncclOpen = true;
+    }
+
     static List<Place> places(Function<String, @Nullable String> environment) {
         List<Place> places = new ArrayList<>(NativeFolders.namedByUser());
         List<Place> others = new ArrayList<>();
         for (NativePackage cached : List.of(
-                NativePackage.CUDA_RUNTIME, NativePackage.CUBLAS, NativePackage.NVRTC, NativePackage.BITSANDBYTES)) {
+                NativePackage.CUDA_RUNTIME,
+                NativePackage.CUBLAS,
+                NativePackage.NVRTC,
+                NativePackage.NCCL,
+                NativePackage.BITSANDBYTES)) {
             others.add(new Place(cached.folder(), "the cache", false));
         }
         for (Path packages : NativeFolders.sitePackages(environment)) {
@@ -278,6 +307,7 @@ public final class CudaNatives {
                     "nvidia/cuda_runtime/lib",
                     "nvidia/cublas/lib",
                     "nvidia/cuda_nvrtc/lib",
+                    "nvidia/nccl/lib",
                     "bitsandbytes")) {
                 others.add(new Place(packages.resolve(folder), "Python's packages", false));
             }

@@ -67,6 +67,11 @@ public final class Mpi {
         return LAUNCHED.stream().anyMatch(name -> System.getenv(name) != null);
     }
 
+    /** Processes of the job on this machine; 1 where MPI was not started. */
+    public static synchronized int ranksOfThisMachine() {
+        return started == null ? 1 : started.localSize;
+    }
+
     /**
      * Starts MPI in this process, or gives what was started before.
      *

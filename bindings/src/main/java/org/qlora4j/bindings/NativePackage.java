@@ -60,6 +60,17 @@ public enum NativePackage {
             "LicenseRef-NVIDIA-Proprietary",
             List.of("nvidia/cu13/lib/libcublas.so.13", "nvidia/cu13/lib/libcublasLt.so.13"))),
 
+    /** NVIDIA's exchange between GPUs; for several ranks only. */
+    NCCL(new PackageSpec(
+            PackageSpec.Client.PIP,
+            "nvidia-nccl-cu13==2.32.3",
+            "nvidia_nccl_cu13-2.32.3-py3-none-manylinux_2_27_x86_64.whl",
+            305_100_071,
+            "1459723080ac889d73a26edfa3e04383a7928ab31ac8f0ec43b3ea9548b04ff3",
+            "nvidia-nccl-cu13-2.32.3",
+            "BSD-3-Clause",
+            List.of("nvidia/nccl/lib/libnccl.so.2"))),
+
     /** The demonstration model: SmolLM2-135M-Instruct as GGUF (Q4_1). */
     SMOLLM2(new PackageSpec(
             PackageSpec.Client.PIP,
@@ -83,7 +94,7 @@ public enum NativePackage {
 
     /** Whether only machines with a GPU need it. */
     public boolean isForCuda() {
-        return this == NVRTC || this == CUDA_RUNTIME || this == CUBLAS;
+        return this == NVRTC || this == CUDA_RUNTIME || this == CUBLAS || this == NCCL;
     }
 
     /** Name and version as its package client wants them. */

@@ -35,6 +35,7 @@ import org.qlora4j.bindings.generated.cuda.cuda_h;
 import org.qlora4j.bindings.generated.cudart.cudart_h;
 import org.qlora4j.bindings.generated.dnnl.dnnl_h;
 import org.qlora4j.bindings.generated.mpi.mpi_h;
+import org.qlora4j.bindings.generated.nccl.nccl_h;
 import org.qlora4j.bindings.generated.nvrtc.nvrtc_h;
 
 /** The generated classes against the headers they come from and the libraries they call. */
@@ -83,6 +84,7 @@ class GeneratedBindingsTest {
                         new Binding("cuda", "cuda", cuda_h.class),
                         new Binding("cudart", "cudart", cudart_h.class),
                         new Binding("cublas", "cublas", cublas_h.class),
+                        new Binding("nccl", "nccl", nccl_h.class),
                         new Binding("mpi", "mpi", mpi_h.class)));
     }
 

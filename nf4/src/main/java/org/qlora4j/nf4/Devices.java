@@ -1,6 +1,9 @@
 package org.qlora4j.nf4;
 
 import com.google.errorprone.annotations.MustBeClosed;
+import java.util.List;
+import java.util.function.Function;
+import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.CudaDriver;
 import org.qlora4j.bindings.CudaNatives;
 import org.qlora4j.bindings.NativeException;
@@ -53,8 +56,9 @@ public final class Devices {
     public record Choice(String device, String reason) {}
 
     /**
-     * What a name stands for on this machine: {@code auto} is the first GPU if its driver and libraries are there, else
-     * the CPU; {@code cuda} is {@code cuda:0}.
+     * What a name stands for on this machine: {@code auto} is a GPU if its driver and libraries are there, else the
+     * CPU; {@code cuda} is a GPU. It is the first one, or for one of several ranks the one of its number on this
+     * machine; the only one where a launcher shows each rank one.
      *
      * @throws IllegalArgumentException for a name of no device
      */
@@ -63,7 +67,8 @@ public final class Devices {
             try {
                 CudaDriver.initialize();
                 CudaNatives.require();
-                return new Choice("cuda:0", CudaDriver.name(CudaDriver.device(0)));
+                String gpu = "cuda:" + gpuOfRank(CudaDriver.deviceCount(), localRank(System::getenv));
+                return new Choice(gpu, gpu.equals("cuda:0") ? CudaDriver.name(CudaDriver.device(0)) : "by local rank");
             } catch (NativeException e) {
                 return new Choice(
                         "cpu", "no GPU: " + e.text().lines().findFirst().orElse(""));
@@ -74,7 +79,31 @@ public final class Devices {
             throw new IllegalArgumentException(
                     "device '" + name + "' is not supported; supported: auto, cpu, reference, cuda:0 …");
         }
-        return new Choice(name.equals("cuda") ? "cuda:0" : name, "");
+        return new Choice(name.equals("cuda") ? cudaOfRank() : name, "");
+    }
+
+    private static String cudaOfRank() {
+        if (localRank(System::getenv) == 0) {
+            return "cuda:0";
+        }
+        CudaDriver.initialize();
+        return "cuda:" + gpuOfRank(CudaDriver.deviceCount(), localRank(System::getenv));
+    }
+
+    /** @param count of GPUs that this process sees */
+    static int gpuOfRank(int count, int localRank) {
+        return count == 1 ? 0 : localRank;
+    }
+
+    /** This process's number on its machine, as Open MPI's or Slurm's launcher says; 0 without one. */
+    static int localRank(Function<String, @Nullable String> environment) {
+        for (String name : List.of("OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")) {
+            String number = environment.apply(name);
+            if (number != null && number.matches("\\d{1,4}")) {
+                return Integer.parseInt(number);
+            }
+        }
+        return 0;
     }
 
     /** Whether a device's name is that of a GPU. */

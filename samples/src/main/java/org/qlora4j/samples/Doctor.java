@@ -57,7 +57,7 @@ final class Doctor {
     static int fetch(Arguments a) {
         Session.nameNatives(a);
         List<NativePackage> all = Arrays.stream(NativePackage.values())
-                .filter(p -> !p.isForCuda() || a.bool("cuda"))
+                .filter(p -> p == NativePackage.NCCL ? a.bool("nccl") : !p.isForCuda() || a.bool("cuda"))
                 .toList();
         for (NativePackage wanted : all) {
             System.out.printf(

@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import org.qlora4j.bindings.Mpi;
 import org.qlora4j.bindings.NativeException;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.Quantization;
@@ -61,7 +62,7 @@ final class MemoryReport {
                     Locale.ROOT,
                     "%.0f MB%s",
                     bytes / 1e6,
-                    option.isEmpty() ? " available" : " (--max_memory " + option + ")");
+                    option.isEmpty() ? available(Mpi.ranksOfThisMachine()) : " (--max_memory " + option + ")");
         }
     }
 
@@ -159,13 +160,18 @@ final class MemoryReport {
     /** On a GPU, whose memory is all this run's: what it has; without its driver a run is planned, not made. */
     private static long available(String device, long held) {
         if (!Devices.isCuda(device)) {
-            return available() + held;
+            // the ranks of this machine share it
+            return available() / Mpi.ranksOfThisMachine() + held;
         }
         try {
             return Devices.gpuMemory(device);
         } catch (NativeException e) {
             return Long.MAX_VALUE;
         }
+    }
+
+    private static String available(int ranks) {
+        return ranks == 1 ? " available" : " available to each of the " + ranks + " ranks of this machine";
     }
 
     /** Memory the system can still give: MemAvailable, and what a container's limit leaves, its file cache aside. */

@@ -31,7 +31,10 @@ final class Options {
 
     static final Group NATIVES = new Group(
             "Native libraries",
-            List.of(NATIVES_FOLDER, bool("cuda", "false", "also CUDA's runtime, cuBLAS and NVRTC: 454 MB")));
+            List.of(
+                    NATIVES_FOLDER,
+                    bool("cuda", "false", "also CUDA's runtime, cuBLAS and NVRTC: 454 MB"),
+                    bool("nccl", "false", "also NCCL, for several ranks on GPUs: 305 MB")));
 
     static final Group MODEL = new Group(
             "Model",

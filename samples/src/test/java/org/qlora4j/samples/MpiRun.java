@@ -8,6 +8,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Assumptions;
@@ -35,13 +36,19 @@ final class MpiRun {
 
     /** @param folder of the output @param ranks 0 for no mpirun at all */
     static MpiRun start(Path folder, int ranks, List<String> words) throws IOException {
+        return start(folder, ranks, words, Map.of());
+    }
+
+    /** @param environment of all ranks, beside this process's */
+    static MpiRun start(Path folder, int ranks, List<String> words, Map<String, String> environment)
+            throws IOException {
         List<String> command = new ArrayList<>();
         if (ranks > 0) {
             command.addAll(List.of("mpirun", "-n", String.valueOf(ranks), "--oversubscribe", "--bind-to", "none"));
         }
         command.addAll(java());
         command.addAll(words);
-        return start(folder, command);
+        return start(folder, command, environment);
     }
 
     /** A rank with words and a working folder of its own. */
@@ -58,16 +65,17 @@ final class MpiRun {
             command.addAll(java());
             command.addAll(rank.words);
         }
-        return start(folder, command);
+        return start(folder, command, Map.of());
     }
 
-    private static MpiRun start(Path folder, List<String> command) throws IOException {
+    private static MpiRun start(Path folder, List<String> command, Map<String, String> environment) throws IOException {
         Files.createDirectories(folder);
         ProcessBuilder builder = new ProcessBuilder(command)
                 .redirectOutput(folder.resolve("stdout.txt").toFile())
                 .redirectError(folder.resolve("stderr.txt").toFile());
         builder.environment().put("OMPI_ALLOW_RUN_AS_ROOT", "1");
         builder.environment().put("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        builder.environment().putAll(environment);
         return new MpiRun(folder, builder.start());
     }
 

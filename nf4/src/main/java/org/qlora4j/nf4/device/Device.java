@@ -2,6 +2,9 @@ package org.qlora4j.nf4.device;
 
 import com.google.errorprone.annotations.MustBeClosed;
 import java.nio.file.Path;
+import java.util.Optional;
+import org.qlora4j.nf4.parallel.Communicator;
+import org.qlora4j.nf4.parallel.DeviceCommunicator;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
@@ -82,6 +85,14 @@ public interface Device extends AutoCloseable {
 
     /** For any tensor: the bytes as they lie in memory, little endian. */
     void download(Tensor src, byte[] values, int offset);
+
+    /**
+     * Joins the devices of all ranks, if there is a way between them without the host. All ranks call this together and
+     * have the same answer. Whoever asked closes it, before this device and the ranks.
+     */
+    default Optional<DeviceCommunicator> join(Communicator ranks) {
+        return Optional.empty();
+    }
 
     @Override
     void close();

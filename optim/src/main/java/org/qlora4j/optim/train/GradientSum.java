@@ -6,8 +6,11 @@ import static java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.device.Scope;
@@ -23,7 +26,7 @@ import org.qlora4j.nf4.tensor.Tensor;
  */
 final class GradientSum implements AutoCloseable {
     /** Numbers that are exchanged at once. */
-    private static final int PIECE = 1 << 20;
+    static final int PIECE = 1 << 20;
 
     private final Device device;
     private final Tensor gradients;
@@ -36,6 +39,8 @@ final class GradientSum implements AutoCloseable {
     private MemorySegment sent = MemorySegment.NULL;
     private MemorySegment received = MemorySegment.NULL;
     private final byte[] host;
+    /** Between GPUs; null where gradients go through the host's memory. */
+    private final @Nullable DeviceSum onDevices;
 
     @SuppressWarnings("MustBeClosedChecker") // the scope is a field, closed with this
     GradientSum(LoraAdapter adapter, Communicator communicator, Reduction reduction) {
@@ -44,7 +49,19 @@ final class GradientSum implements AutoCloseable {
         this.communicator = communicator;
         this.reduction = reduction;
         this.scope = device.newScope();
-        this.host = new byte[communicator.size() == 1 ? 0 : Math.min(PIECE, gradients.cols()) * bytes()];
+        this.onDevices = areAlike(device, communicator)
+                ? device.join(communicator)
+                        .map(joined -> new DeviceSum(device, scope, gradients, communicator, joined, reduction))
+                        .orElse(null)
+                : null;
+        boolean throughHost = communicator.size() > 1 && onDevices == null;
+        this.host = new byte[throughHost ? Math.min(PIECE, gradients.cols()) * bytes() : 0];
+    }
+
+    /** Whether there are several ranks, on devices of one kind; GPUs cannot join with a CPU. */
+    private static boolean areAlike(Device device, Communicator ranks) {
+        byte[] kind = device.name().replaceFirst(":.*", "").getBytes(StandardCharsets.UTF_8);
+        return ranks.size() > 1 && Arrays.stream(ranks.allGather(kind)).allMatch(theirs -> Arrays.equals(kind, theirs));
     }
 
     void start() {
@@ -82,6 +99,10 @@ final class GradientSum implements AutoCloseable {
             }
             return;
         }
+        if (onDevices != null) {
+            onDevices.finish(passes, mine());
+            return;
+        }
         for (int from = 0; from < gradients.cols(); from += PIECE) {
             int count = Math.min(PIECE, gradients.cols() - from);
             if (reduction == Reduction.FAST) {
@@ -90,6 +111,15 @@ final class GradientSum implements AutoCloseable {
                 sumByTree(passes, from, count);
             }
         }
+    }
+
+    /** What this rank has of the tree: the last one lies in the gradient buffer. */
+    private List<Tensor> mine() {
+        List<Tensor> mine = new ArrayList<>(buffers.subList(0, Math.max(0, nodes.size() - 1)));
+        if (!nodes.isEmpty()) {
+            mine.add(gradients);
+        }
+        return mine;
     }
 
     private int bytes() {
@@ -112,21 +142,18 @@ final class GradientSum implements AutoCloseable {
         int[] slice = new int[ranks];
         int[] sendWords = new int[ranks];
         int[] receiveWords = new int[ranks];
-        List<Passes.Node> all = new ArrayList<>();
+        List<Passes.Node> all = passes.nodes();
         int mine = (int) slice(count, communicator.rank() + 1) - (int) slice(count, communicator.rank());
         int words = bytes() / 4;
         for (int r = 0; r < ranks; r++) {
             slice[r] = (int) (slice(count, r + 1) - slice(count, r)) * words;
             sendWords[r] = Math.multiplyExact(slice[r], nodes.size());
-            List<Passes.Node> theirs = passes.nodes(r);
-            receiveWords[r] = Math.multiplyExact(mine * words, theirs.size());
-            all.addAll(theirs);
+            receiveWords[r] = Math.multiplyExact(mine * words, passes.nodes(r).size());
         }
         sent = room(sent, (long) count * bytes() * Math.max(1, nodes.size()));
         received = room(received, Math.max((long) all.size() * mine, count) * bytes());
         for (int k = 0; k < nodes.size(); k++) {
-            Tensor node = k == nodes.size() - 1 ? gradients : buffers.get(k);
-            device.download(node.cols(from, count), host, 0);
+            device.download(mine().get(k).cols(from, count), host, 0);
             for (int r = 0; r < ranks; r++) {
                 long first = slice(count, r);
                 int length = slice[r] * 4;
@@ -135,7 +162,7 @@ final class GradientSum implements AutoCloseable {
             }
         }
         communicator.exchange(sent, sendWords, received, receiveWords);
-        long sum = sum(all, 0, Integer.highestOneBit(Math.max(1, 2 * passes.count() - 1)), mine);
+        long sum = passes.sum(all, (to, other) -> addReceived(to, other, mine));
         MemorySegment.copy(received, sum * mine * bytes(), sent, 0, (long) mine * bytes());
         communicator.collect(sent, received, slice);
         MemorySegment.copy(received, JAVA_BYTE, 0, host, 0, count * bytes());
@@ -144,25 +171,6 @@ final class GradientSum implements AutoCloseable {
 
     private long slice(int count, int rank) {
         return (long) count * rank / communicator.size();
-    }
-
-    /**
-     * Adds up a block of the tree.
-     *
-     * @param all the blocks that were received, in their order
-     * @return which of them holds the sum now; -1 if the block has no pass
-     */
-    private int sum(List<Passes.Node> all, int from, int size, int count) {
-        int index = all.indexOf(new Passes.Node(from, size));
-        if (index >= 0 || size == 1) {
-            return index;
-        }
-        int left = sum(all, from, size / 2, count);
-        int right = sum(all, from + size / 2, size / 2, count);
-        if (left >= 0 && right >= 0) {
-            addReceived(left, right, count);
-        }
-        return left >= 0 ? left : right;
     }
 
     /** {@code to += from} of received slices: one rounding each, as the device adds. */
@@ -188,6 +196,9 @@ final class GradientSum implements AutoCloseable {
 
     @Override
     public void close() {
+        if (onDevices != null) {
+            onDevices.close();
+        }
         scope.close();
         arena.close();
     }

@@ -24,6 +24,44 @@ record Passes(int count, int ranks) {
         }
     }
 
+    /** Adds what was collected of two blocks. */
+    interface Adder {
+        void add(int to, int from);
+    }
+
+    /** The blocks of all ranks, in their order. */
+    List<Node> nodes() {
+        List<Node> all = new ArrayList<>();
+        for (int r = 0; r < ranks; r++) {
+            all.addAll(nodes(r));
+        }
+        return all;
+    }
+
+    /**
+     * Adds up the tree above the blocks of all ranks.
+     *
+     * @param adder takes places in the list of {@link #nodes()}
+     * @return the place that holds the sum now
+     */
+    int sum(List<Node> all, Adder adder) {
+        return sum(all, 0, Integer.highestOneBit(Math.max(1, 2 * count - 1)), adder);
+    }
+
+    /** @return -1 if the block has no pass */
+    private static int sum(List<Node> all, int from, int size, Adder adder) {
+        int index = all.indexOf(new Node(from, size));
+        if (index >= 0 || size == 1) {
+            return index;
+        }
+        int left = sum(all, from, size / 2, adder);
+        int right = sum(all, from + size / 2, size / 2, adder);
+        if (left >= 0 && right >= 0) {
+            adder.add(left, right);
+        }
+        return left >= 0 ? left : right;
+    }
+
     /** First pass of a rank; its last is before the next rank's first. */
     int from(int rank) {
         return (int) ((long) count * rank / ranks);

@@ -3,24 +3,32 @@ package org.qlora4j.optim.train;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import com.google.errorprone.annotations.MustBeClosed;
 import java.lang.foreign.MemorySegment;
+import java.lang.reflect.Proxy;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
+import java.util.Optional;
 import java.util.SplittableRandom;
 import java.util.concurrent.CyclicBarrier;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.qlora4j.bindings.HostMemory;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.parallel.Communicator;
 import org.qlora4j.nf4.parallel.Communicator.Reduction;
+import org.qlora4j.nf4.parallel.DeviceCommunicator;
+import org.qlora4j.nf4.parallel.DeviceCommunicator.Part;
 import org.qlora4j.nf4.tensor.Tensor;
 import org.qlora4j.optim.TinyModel;
 
@@ -66,8 +74,10 @@ class PassesTest {
             orderMatters |= inOrder != expected[i];
         }
         assertEquals(true, orderMatters, "the test sees no difference between orders");
-        for (float[] sum : sums(one, ranks)) {
-            assertArrayEquals(expected, sum);
+        for (boolean onDevices : new boolean[] {false, true}) {
+            for (float[] sum : sums(one, ranks, onDevices)) {
+                assertArrayEquals(expected, sum, "on devices: " + onDevices);
+            }
         }
     }
 
@@ -78,8 +88,10 @@ class PassesTest {
         for (int i = 0; i < expected.length; i++) {
             expected[i] = one[0][i] + one[1][i];
         }
-        for (float[] sum : sums(one, 5)) {
-            assertArrayEquals(expected, sum);
+        for (boolean onDevices : new boolean[] {false, true}) {
+            for (float[] sum : sums(one, 5, onDevices)) {
+                assertArrayEquals(expected, sum, "on devices: " + onDevices);
+            }
         }
     }
 
@@ -100,13 +112,17 @@ class PassesTest {
     }
 
     /** What each rank has in the end; the ranks are threads. */
-    private static List<float[]> sums(float[][] one, int ranks) throws Exception {
+    private static List<float[]> sums(float[][] one, int ranks, boolean onDevices) throws Exception {
         Threads threads = new Threads(ranks);
         try (ExecutorService pool = Executors.newFixedThreadPool(ranks)) {
             List<Future<float[]>> futures = new ArrayList<>();
             for (int r = 0; r < ranks; r++) {
                 int rank = r;
-                futures.add(pool.submit(() -> sum(one, new Passes(one.length, ranks), threads.rank(rank))));
+                futures.add(pool.submit(() -> sum(
+                        one,
+                        new Passes(one.length, ranks),
+                        threads.rank(rank),
+                        onDevices ? threads.joined(rank) : null)));
             }
             List<float[]> sums = new ArrayList<>();
             for (Future<float[]> future : futures) {
@@ -116,8 +132,22 @@ class PassesTest {
         }
     }
 
-    private static float[] sum(float[][] one, Passes passes, Communicator communicator) {
-        try (Device device = Devices.open("cpu", 1);
+    /** The CPU, with what a GPU has: a way to the other ranks' tensors. */
+    @MustBeClosed
+    private static Device open(@Nullable DeviceCommunicator joined) {
+        Device cpu = Devices.open("cpu", 1);
+        return joined == null
+                ? cpu
+                : (Device) Proxy.newProxyInstance(
+                        Device.class.getClassLoader(),
+                        new Class<?>[] {Device.class},
+                        (proxy, method, arguments) ->
+                                method.getName().equals("join") ? Optional.of(joined) : method.invoke(cpu, arguments));
+    }
+
+    private static float[] sum(
+            float[][] one, Passes passes, Communicator communicator, @Nullable DeviceCommunicator joined) {
+        try (Device device = open(joined);
                 Transformer model = TinyModel.load(device);
                 LoraAdapter adapter = LoraAdapter.attach(model, TinyRun.LORA, 7);
                 GradientSum sum = new GradientSum(adapter, communicator, Reduction.TREE)) {
@@ -142,11 +172,15 @@ class PassesTest {
         private final CyclicBarrier barrier;
         private final MemorySegment[] sent;
         private final int[][] words;
+        private final byte[][] gathered;
+        private final List<List<Part>> parts;
 
         Threads(int ranks) {
             barrier = new CyclicBarrier(ranks);
             sent = new MemorySegment[ranks];
             words = new int[ranks][];
+            gathered = new byte[ranks][];
+            parts = new ArrayList<>(Collections.nCopies(ranks, List.of()));
         }
 
         private void await() {
@@ -163,6 +197,43 @@ class PassesTest {
                 sum += words[r];
             }
             return 4 * sum;
+        }
+
+        /** Tensors of the CPU, exchanged where they lie. */
+        DeviceCommunicator joined(int rank) {
+            return new DeviceCommunicator() {
+                @Override
+                public void exchange(List<Part> send, List<Part> receive) {
+                    parts.set(rank, send);
+                    await();
+                    for (int r = 0; r < sent.length; r++) {
+                        int from = r;
+                        List<Part> theirs = parts.get(r).stream()
+                                .filter(part -> part.rank() == rank)
+                                .toList();
+                        List<Part> mine = receive.stream()
+                                .filter(part -> part.rank() == from)
+                                .toList();
+                        assertEquals(theirs.size(), mine.size());
+                        for (int i = 0; i < mine.size(); i++) {
+                            Tensor out = theirs.get(i).tensor();
+                            Tensor in = mine.get(i).tensor();
+                            assertEquals(out.numel(), in.numel());
+                            MemorySegment.copy(
+                                    HostMemory.ALL, out.address(), HostMemory.ALL, in.address(), 4 * in.numel());
+                        }
+                    }
+                    await();
+                }
+
+                @Override
+                public void sum(Tensor numbers) {
+                    throw new UnsupportedOperationException();
+                }
+
+                @Override
+                public void close() {}
+            };
         }
 
         Communicator rank(int rank) {
@@ -189,7 +260,11 @@ class PassesTest {
 
                 @Override
                 public byte[][] allGather(byte[] bytes) {
-                    throw new UnsupportedOperationException();
+                    gathered[rank] = bytes;
+                    await();
+                    byte[][] all = gathered.clone();
+                    await();
+                    return all;
                 }
 
                 @Override

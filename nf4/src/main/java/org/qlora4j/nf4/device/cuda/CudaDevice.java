@@ -4,6 +4,7 @@ import com.google.errorprone.annotations.MustBeClosed;
 import java.nio.file.Path;
 import java.util.ArrayDeque;
 import java.util.Deque;
+import java.util.Optional;
 import org.qlora4j.bindings.CuBlas;
 import org.qlora4j.bindings.CudaDriver;
 import org.qlora4j.bindings.CudaNatives;
@@ -13,6 +14,8 @@ import org.qlora4j.nf4.device.HostTransfers;
 import org.qlora4j.nf4.device.Ops;
 import org.qlora4j.nf4.device.PooledScopes;
 import org.qlora4j.nf4.device.Scope;
+import org.qlora4j.nf4.parallel.Communicator;
+import org.qlora4j.nf4.parallel.DeviceCommunicator;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
@@ -224,6 +227,11 @@ public final class CudaDevice implements Device {
         context.enter();
         Tensor bytes = CudaTransfers.bytes(src);
         transfers.download(bytes, offset, values.length, (host, to) -> HostTransfers.download(host, values, to));
+    }
+
+    @Override
+    public Optional<DeviceCommunicator> join(Communicator ranks) {
+        return NcclCommunicator.join(ranks, name, context, stream);
     }
 
     @Override

@@ -211,6 +211,7 @@ public final class CudaSimulator {
         // libbitsandbytes asks for symbols with the libraries' names as versions
         link(folder, "libcublasLt.so.13", List.of("libcublaslt.o"));
         link(folder, "libcublas.so.13", List.of("libcublas.o"));
+        link(folder, "libnccl.so.2", List.of("libnccl.o"));
         link(
                 folder,
                 "libcudart.so.13",
