@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.MissingNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -116,6 +117,18 @@ class SupplyChainTest {
         assertEquals(
                 NativePackage.values().length,
                 SupplyChain.differences(root, repository, bom()).size());
+    }
+
+    /** Offline there is no bill of materials: jars are compared all the same. */
+    @Test
+    void withoutABillOfMaterialsHashesAreCompared() throws IOException {
+        assertEquals(List.of(), SupplyChain.differences(root, repository, MissingNode.getInstance()));
+        String pinned = "0".repeat(64) + "  " + JAR;
+        Files.writeString(root.resolve(".mvn/checksums/checksums.sha256"), pinned + "\n");
+        assertEquals(
+                1,
+                SupplyChain.differences(root, repository, MissingNode.getInstance())
+                        .size());
     }
 
     @Test
