@@ -90,7 +90,7 @@ class FamiliesGoldenTest {
         int experts = json.path("num_local_experts").asInt();
         return new ModelSource(
                 Path.of("generated"),
-                GeneratedTensors.of(
+                FamilyTensors.of(
                         golden.get("shapes"), experts, n -> n.endsWith("norm.weight") && !config.normAddsOne()),
                 json,
                 config);
@@ -129,7 +129,7 @@ class FamiliesGoldenTest {
             adapter.byName().forEach((name, p) -> {
                 float[] gradient = GoldenCase.download(model.device(), p.gradient());
                 float[] hash = new float[gradient.length];
-                GeneratedTensors.generate(name, 0, hash.length, 1, hash, 0);
+                FamilyTensors.generate(name, 0, hash.length, 1, hash, 0);
                 double[] sum = sums.computeIfAbsent(name.replaceFirst(".*layers\\.\\d+\\.", ""), kind -> new double[2]);
                 for (int i = 0; i < gradient.length; i++) {
                     sum[0] += (double) gradient[i] * gradient[i];
@@ -154,7 +154,7 @@ class FamiliesGoldenTest {
 
     private Path adapter(JsonNode golden) throws IOException {
         GeneratedTensors values =
-                GeneratedTensors.of(golden.get("adapter_shapes"), 1, name -> name.contains("magnitude"));
+                FamilyTensors.of(golden.get("adapter_shapes"), 1, name -> name.contains("magnitude"));
         Path saved = Files.createDirectories(folder.resolve("adapter"));
         GoldenCase.JSON.writeValue(saved.resolve("adapter_config.json").toFile(), golden.get("adapter_config"));
         List<TensorSpec> specs = new ArrayList<>();
