@@ -126,6 +126,23 @@ public final class Devices {
         return CudaDriver.totalMemory(CudaDriver.device(ordinal(cuda)));
     }
 
+    /**
+     * Bytes of a GPU's memory that nobody holds; this process's context is taken off already.
+     *
+     * @throws NativeException if there is no driver
+     */
+    public static long freeGpuMemory(String cuda) {
+        CudaDriver.initialize();
+        int device = CudaDriver.device(ordinal(cuda));
+        CudaDriver.setCurrent(CudaDriver.retainContext(device));
+        try {
+            return CudaDriver.freeMemory();
+        } finally {
+            CudaDriver.setCurrent(0);
+            CudaDriver.releaseContext(device);
+        }
+    }
+
     /** A GPU without its memory and arithmetic, on any machine; see {@link #dryCpu}. */
     @MustBeClosed
     @SuppressWarnings("MustBeClosedChecker")

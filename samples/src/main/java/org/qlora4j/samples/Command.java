@@ -53,6 +53,12 @@ enum Command {
             Options.MERGE,
             Options.MACHINE),
     BENCH("the speed and memory of training and answering", Bench::run, Options.MODEL, Options.BENCH, Options.MACHINE),
+    GPU_CHECK(
+            "everything only a GPU can show: tests, speed of kernels and of training",
+            GpuCheck::run,
+            Options.GPU_CHECK,
+            Options.MACHINE),
+    BUNDLE("gpu-check as an archive for a machine without network or Java", Bundle::run, Options.BUNDLE),
     TEMPLATE("render a chat template, and show what would be learned", RenderTemplate::run, Options.TEMPLATE),
     DOCTOR("what was found on this machine, with a real test", Doctor::run, Options.MACHINE),
     NATIVES("fetch the native libraries and the demonstration model", Doctor::fetch, Options.NATIVES);
@@ -69,11 +75,11 @@ enum Command {
 
     /** Its word on the command line. */
     String word() {
-        return name().toLowerCase(Locale.ROOT);
+        return name().toLowerCase(Locale.ROOT).replace('_', '-');
     }
 
     static Command of(String word) {
-        return valueOf(word.toUpperCase(Locale.ROOT));
+        return valueOf(word.toUpperCase(Locale.ROOT).replace('-', '_'));
     }
 
     int run(Arguments arguments) {

@@ -157,14 +157,17 @@ final class MemoryReport {
         return (long) (Double.parseDouble(m.group(1)) * Math.pow(m.group(3).isEmpty() ? 1000 : 1024, power));
     }
 
-    /** On a GPU, whose memory is all this run's: what it has; without its driver a run is planned, not made. */
+    /**
+     * On a GPU what others leave of its memory, CUDA's context of this process included; without its driver a run is
+     * planned, not made.
+     */
     private static long available(String device, long held) {
         if (!Devices.isCuda(device)) {
             // the ranks of this machine share it
             return available() / Mpi.ranksOfThisMachine() + held;
         }
         try {
-            return Devices.gpuMemory(device);
+            return Devices.freeGpuMemory(device) + MemoryEstimate.CUDA_CONTEXT_BYTES + held;
         } catch (NativeException e) {
             return Long.MAX_VALUE;
         }

@@ -235,6 +235,17 @@ final class Options {
                     integer("rows", "16", "rows of the workload instructions"),
                     integer("max_new_tokens", "128", "tokens of the workload generate")));
 
+    static final Group GPU_CHECK = new Group(
+            "Check of a GPU",
+            List.of(
+                    SIZE,
+                    bool("tests", "true", "run the project's tests on the GPU first"),
+                    integer("steps", "4", "timed training steps"),
+                    text("result_path", "gpu-check.json", "file for all figures")));
+
+    static final Group BUNDLE =
+            new Group("Bundle", List.of(text("outfile", "qlora4j-gpu.tar.xz", "the archive"), NATIVES_FOLDER));
+
     /** Names of earlier versions of ms-swift, and the present ones. */
     private static final Map<String, String> OLD_NAMES = Map.ofEntries(
             Map.entry("train_type", "tuner_type"),

@@ -1,6 +1,7 @@
 package org.qlora4j.samples;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
@@ -9,8 +10,10 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
 /** What is for a GPU, on the simulated one that module nf4's tests build: it runs; its times mean nothing. */
 class GpuTest {
@@ -40,5 +43,53 @@ class GpuTest {
             double floor = kernel.get("floor_seconds").asDouble();
             assertTrue(floor > 0 && kernel.get("seconds").asDouble() > 0, kernel.toString());
         }
+    }
+
+    @Test
+    void aCheckWithoutTestsTrainsAndAnswers(@TempDir Path folder) throws IOException {
+        Path file = folder.resolve("gpu-check.json");
+        Cli.Output output = Cli.qlora(
+                "gpu-check",
+                "--size",
+                "tiny",
+                "--steps",
+                "1",
+                "--tests",
+                "false",
+                "--result_path",
+                file.toString(),
+                "--natives",
+                natives);
+        assertEquals(0, output.exit(), output.err());
+        JsonNode json = new ObjectMapper().readTree(file.toFile());
+        assertEquals(5, json.at("/environment/libraries").size());
+        assertEquals(23, json.at("/kernels/kernels").size());
+        for (String run : new String[] {"with_checkpointing", "without_checkpointing"}) {
+            JsonNode training = json.at("/training/" + run);
+            assertEquals(Math.log(512), training.get("loss").asDouble(), 0.1);
+            assertTrue(training.get("floor_seconds").asDouble() > 0);
+            assertTrue(training.at("/memory/device_peak/measured").asLong() > 0);
+        }
+        assertTrue(json.at("/training/decode/tokens_per_second").asDouble() > 0);
+    }
+
+    @Test
+    void testsRunInAProcessOfTheirOwn() {
+        System.setProperty("qlora4j.natives", natives);
+        GpuTests tests = GpuTests.find();
+        GpuTests.Outcome outcome =
+                tests.run(List.of("org.qlora4j.nf4.device.cuda.BitsAndBytesBlocksTest"), List.of(), System.out);
+        assertTrue(outcome.passed() && outcome.successful() > 5, outcome.toString());
+        GpuTests.Outcome nothing = tests.run(List.of("org.qlora4j.NoTest"), List.of(), System.out);
+        assertFalse(nothing.passed(), nothing.toString());
+    }
+
+    @Test
+    void aCheckNeedsAGpu() {
+        Cli.Output output = Cli.qlora("gpu-check", "--device", "cpu");
+        assertEquals(2, output.exit());
+        assertEquals(
+                "qlora: gpu-check needs a GPU, --device cuda:0 and so on; got 'cpu'",
+                output.err().strip());
     }
 }

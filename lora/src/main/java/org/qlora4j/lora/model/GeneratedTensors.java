@@ -16,8 +16,8 @@ import org.qlora4j.nf4.file.TensorFiles;
 import org.qlora4j.nf4.tensor.DType;
 
 /**
- * Weights that are made while they are read, from their names and places: a model of any size for measurements,
- * without a file.
+ * Weights that are made while they are read, from their names and places: a model of any size for measurements, without
+ * a file.
  *
  * @param tensors by name
  * @param values what they hold
@@ -71,8 +71,7 @@ public record GeneratedTensors(Map<String, StoredTensor> tensors, Values values)
     }
 
     private static void add(Map<String, StoredTensor> tensors, String name, long... shape) {
-        tensors.put(
-                name, tensor(name, DType.BF16, Arrays.stream(shape).boxed().toList()));
+        tensors.put(name, tensor(name, DType.BF16, Arrays.stream(shape).boxed().toList()));
     }
 
     /** A tensor to be made, of a type in which it would lie in a file. */

@@ -153,8 +153,7 @@ class FamiliesGoldenTest {
     }
 
     private Path adapter(JsonNode golden) throws IOException {
-        GeneratedTensors values =
-                FamilyTensors.of(golden.get("adapter_shapes"), 1, name -> name.contains("magnitude"));
+        GeneratedTensors values = FamilyTensors.of(golden.get("adapter_shapes"), 1, name -> name.contains("magnitude"));
         Path saved = Files.createDirectories(folder.resolve("adapter"));
         GoldenCase.JSON.writeValue(saved.resolve("adapter_config.json").toFile(), golden.get("adapter_config"));
         List<TensorSpec> specs = new ArrayList<>();

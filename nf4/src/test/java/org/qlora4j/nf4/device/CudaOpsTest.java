@@ -9,9 +9,7 @@ import org.qlora4j.nf4.weight.Blockwise8;
 class CudaOpsTest extends OpsContract {
     @Override
     Device openDevice() {
-        if (!Boolean.getBoolean("qlora4j.gpu")) {
-            CudaSimulator.install();
-        }
+        CudaSimulator.installUnlessReal();
         return new CudaDevice(0);
     }
 

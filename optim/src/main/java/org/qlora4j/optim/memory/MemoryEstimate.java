@@ -32,7 +32,7 @@ public record MemoryEstimate(List<Item> items, Parameters parameters) {
     private static final long RUNTIME_BYTES = 300L << 20;
 
     /** What a process holds of a GPU before its first tensor: some 0.5 GB on recent cards. */
-    private static final long CUDA_CONTEXT_BYTES = 600L << 20;
+    public static final long CUDA_CONTEXT_BYTES = 600L << 20;
 
     private static final String RUNTIME = "runtime";
 

@@ -15,7 +15,11 @@ record BitsAndBytesLaunch(
         return new Pointer(address);
     }
 
+    /** On a real GPU a launch that says nothing: nobody stands between library and driver there. */
     static BitsAndBytesLaunch last() {
+        if (CudaSimulator.REAL) {
+            return new BitsAndBytesLaunch("", "", "", "", "", List.of());
+        }
         String[] parts = CudaSimulator.lastLaunch().split("; ", -1);
         assertEquals(6, parts.length, Arrays.toString(parts));
         return new BitsAndBytesLaunch(
@@ -39,6 +43,9 @@ record BitsAndBytesLaunch(
      * @param expected one of {@link Pointer}, Integer, Float and Boolean for each parameter of the kernel
      */
     void check(String kernel, String grid, String block, long stream, Object... expected) {
+        if (CudaSimulator.REAL) {
+            return;
+        }
         assertEquals(kernel, this.kernel);
         assertEquals(grid, this.grid, kernel + " grid");
         assertEquals(block, this.block, kernel + " block");

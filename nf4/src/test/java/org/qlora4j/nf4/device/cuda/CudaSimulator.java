@@ -37,6 +37,9 @@ public final class CudaSimulator {
     private static final int LAST_LAUNCH = 1000;
     private static final int BARRIERS = 2000;
 
+    /** Whether tests run on the GPU that is there (-Pgpu, gpu-check). */
+    public static final boolean REAL = Boolean.getBoolean("qlora4j.gpu");
+
     private static boolean installed;
 
     private CudaSimulator() {}
@@ -54,6 +57,13 @@ public final class CudaSimulator {
             installed = true;
         }
         return Path.of(System.getProperty("qlora4j.natives"));
+    }
+
+    /** Makes this process find the simulated GPU unless tests run on a real one. */
+    public static void installUnlessReal() {
+        if (!REAL) {
+            install();
+        }
     }
 
     /** The folder of the kernels' sources. */

@@ -8,7 +8,7 @@ import java.util.List;
 import org.qlora4j.bindings.CudaDriver;
 import org.qlora4j.bindings.HostMemory;
 
-/** The simulated GPU's context on this thread, a stream, and arrays in its memory; all of it freed on close. */
+/** The GPU's context on this thread, a stream, and arrays in its memory; all of it freed on close. */
 final class TestGpu implements AutoCloseable {
     private final long context;
     private final List<Long> allocated = new ArrayList<>();
@@ -18,7 +18,7 @@ final class TestGpu implements AutoCloseable {
     final long stream;
 
     TestGpu() {
-        CudaSimulator.install();
+        CudaSimulator.installUnlessReal();
         CudaDriver.initialize();
         context = CudaDriver.retainContext(CudaDriver.device(0));
         CudaDriver.setCurrent(context);
