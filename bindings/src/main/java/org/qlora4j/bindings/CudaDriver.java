@@ -1,14 +1,12 @@
 package org.qlora4j.bindings;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
-import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import org.qlora4j.bindings.generated.cuda.CUDA_MEMCPY2D;
-import org.qlora4j.bindings.generated.cuda.CUmemLocation;
 import org.qlora4j.bindings.generated.cuda.cuda_h;
 
 /**
@@ -44,8 +42,6 @@ public final class CudaDriver {
     private static final int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
     private static final int MEMORY_HOST = 1;
     private static final int MEMORY_DEVICE = 2;
-    private static final int LOCATION_DEVICE = 1;
-    private static final int LOCATION_HOST = 2;
     private static final int ATTACH_GLOBAL = 1;
     private static final int OUT_OF_MEMORY = 2;
 
@@ -160,27 +156,6 @@ public final class CudaDriver {
 
     public static void freeHost(long address) {
         check("cuMemFreeHost", cuda_h.cuMemFreeHost(MemorySegment.ofAddress(address)));
-    }
-
-    /** Brings managed memory to a device before it is used there. */
-    public static void prefetchToDevice(long address, long bytes, int device, long stream) {
-        prefetch(address, bytes, LOCATION_DEVICE, device, stream);
-    }
-
-    /** Brings managed memory to the host. */
-    public static void prefetchToHost(long address, long bytes, long stream) {
-        prefetch(address, bytes, LOCATION_HOST, 0, stream);
-    }
-
-    private static void prefetch(long address, long bytes, int type, int id, long stream) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment location = CUmemLocation.allocate(arena);
-            CUmemLocation.type(location, type);
-            CUmemLocation.id(location, id);
-            check(
-                    "cuMemPrefetchAsync",
-                    cuda_h.cuMemPrefetchAsync_v2(address, bytes, location, 0, MemorySegment.ofAddress(stream)));
-        }
     }
 
     /** Copies from page-locked host memory; the host bytes must stay until the stream has got there. */
@@ -302,17 +277,6 @@ public final class CudaDriver {
     /** The host waits for the event. */
     public static void synchronizeEvent(long event) {
         check("cuEventSynchronize", cuda_h.cuEventSynchronize(MemorySegment.ofAddress(event)));
-    }
-
-    /** Milliseconds between two events that have happened. */
-    public static float milliseconds(long start, long end) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment out = arena.allocate(JAVA_FLOAT);
-            check(
-                    "cuEventElapsedTime",
-                    cuda_h.cuEventElapsedTime(out, MemorySegment.ofAddress(start), MemorySegment.ofAddress(end)));
-            return out.get(JAVA_FLOAT, 0);
-        }
     }
 
     /** Loads a CUBIN. */

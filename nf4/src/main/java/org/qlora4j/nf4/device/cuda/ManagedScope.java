@@ -2,6 +2,7 @@ package org.qlora4j.nf4.device.cuda;
 
 import java.util.ArrayList;
 import java.util.List;
+import org.qlora4j.bindings.CudaBitsAndBytes;
 import org.qlora4j.bindings.CudaDriver;
 import org.qlora4j.nf4.device.OutOfDeviceMemoryException;
 import org.qlora4j.nf4.device.Scope;
@@ -45,9 +46,8 @@ final class ManagedScope implements Scope {
     }
 
     private long allocate(long size) {
-        // the driver's own function for both: libbitsandbytes' ends the process if there is no room
         try {
-            return managed ? CudaDriver.allocateManaged(size) : CudaDriver.allocate(size);
+            return managed ? CudaBitsAndBytes.allocateManaged(size) : CudaDriver.allocate(size);
         } catch (OutOfMemoryError e) {
             OutOfDeviceMemoryException full = new OutOfDeviceMemoryException(deviceName, size, bytes);
             full.initCause(e);
