@@ -40,7 +40,7 @@ class Qwen3Shaped {
         int[] ids = random.ints(TOKENS, 0, config.vocabSize()).toArray();
         Batch batch = new Batch(List.of(new Batch.Row(ids, ids.clone())));
         MemoryEstimate estimate = MemoryEstimate.of(new MemorySettings(
-                config, DType.BF16, Quantization.NF4_DOUBLE, ModelLoader.Int8.NOTHING, lora, adamW, true, List.of(batch), List.of(), "cpu", threads, DType.F32, 0));
+                config, DType.BF16, Quantization.NF4_DOUBLE, ModelLoader.Int8.NOTHING, lora, adamW, layers, List.of(batch), List.of(), "cpu", threads, DType.F32, 0));
         long estimated = estimate.items().stream().mapToLong(MemoryEstimate.Item::bytes).sum();
         long start = System.nanoTime();
         try (Device device = Devices.open("cpu", threads);

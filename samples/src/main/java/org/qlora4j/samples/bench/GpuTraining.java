@@ -95,7 +95,7 @@ public final class GpuTraining {
                 ModelLoader.Int8.NOTHING,
                 LORA,
                 ADAMW,
-                checkpointing,
+                checkpointing ? shape.layers() : 0,
                 List.of(batch),
                 List.of(),
                 device.name(),
