@@ -32,9 +32,8 @@ final class BatchAnswers {
                 wanted.read(session.text(), session.model().config().vocabSize());
         Path file = a.has("result_path")
                 ? Path.of(a.text("result_path"))
-                : Objects.requireNonNullElse(Session.adapterPath(a), Path.of("output"))
-                        .resolve("infer_result")
-                        .resolve(LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss")) + ".jsonl");
+                : newFile(Objects.requireNonNullElse(Session.adapterPath(a), Path.of("output"))
+                        .resolve("infer_result"));
         try {
             Path folder = file.toAbsolutePath().getParent();
             if (folder != null) {
@@ -58,5 +57,15 @@ final class BatchAnswers {
         }
         Progress.end();
         System.out.println(rows.size() + " answers: " + file);
+    }
+
+    /** Named after the time; a clock that was set back gives no earlier answers' name again. */
+    private static Path newFile(Path folder) {
+        String time = LocalDateTime.now().format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss"));
+        Path file = folder.resolve(time + ".jsonl");
+        for (int i = 2; Files.exists(file); i++) {
+            file = folder.resolve(time + "-" + i + ".jsonl");
+        }
+        return file;
     }
 }

@@ -16,6 +16,9 @@ import org.qlora4j.lora.model.LoadedBase;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Quantization;
 import org.qlora4j.lora.text.ChatText;
+import org.qlora4j.nf4.file.AtomicFile;
+import org.qlora4j.nf4.file.AtomicFolder;
+import org.qlora4j.nf4.file.FolderLock;
 import org.qlora4j.nf4.file.GgufType;
 import org.qlora4j.nf4.tensor.DType;
 
@@ -106,7 +109,14 @@ final class Export {
         return output;
     }
 
+    @SuppressWarnings("try") // the lock is held, not used
     private void write(MergedWeights weights, ModelSource source, ChatText text, Path output) {
+        try (FolderLock lock = FolderLock.beside(output)) {
+            writeLocked(weights, source, text, output);
+        }
+    }
+
+    private void writeLocked(MergedWeights weights, ModelSource source, ChatText text, Path output) {
         DType dtype = dtype(source);
         if (gguf) {
             if (!text.hasTokenizer()) {
@@ -115,6 +125,7 @@ final class Export {
             }
             GgufType type = ggufType(dtype);
             String name = source.path().toAbsolutePath().getFileName().toString();
+            AtomicFile.cleanUp(output);
             GgufExport.write(weights, text, type, name.replaceFirst("\\.gguf$", ""), output);
             done("model in " + type, output);
             return;
@@ -123,12 +134,15 @@ final class Export {
         if (quantized && quantization == null) {
             throw new UserException("export quantizes to 4 bits only: --quant_method bnb --quant_bits 4");
         }
-        if (quantization == null) {
-            HuggingFaceExport.write(weights, dtype, output);
-        } else {
-            HuggingFaceExport.writeBnb4bit(weights, dtype, bnb(quantization), output);
-        }
-        text.save(output);
+        // whole or not at all: nobody opens a model without its tokenizer
+        AtomicFolder.write(output, folder -> {
+            if (quantization == null) {
+                HuggingFaceExport.write(weights, dtype, folder);
+            } else {
+                HuggingFaceExport.writeBnb4bit(weights, dtype, bnb(quantization), folder);
+            }
+            text.save(folder);
+        });
         done("model in " + describe(quantization, dtype), output);
     }
 

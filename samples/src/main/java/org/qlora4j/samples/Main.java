@@ -34,12 +34,12 @@ public final class Main {
             }
             Command command = Command.of(one.commandSpec().name());
             return command.run(Arguments.of(command, one));
-        } catch (RuntimeException e) {
+        } catch (RuntimeException | OutOfMemoryError e) {
             if (!isUsersMistake(e)) {
                 throw e;
             }
             Progress.end();
-            System.err.println("qlora: " + e.getMessage());
+            System.err.println("qlora: " + Advice.sentence(e));
             return 2;
         }
     }
@@ -54,6 +54,7 @@ public final class Main {
                 || e instanceof TemplateException
                 || e instanceof UncheckedIOException
                 || e instanceof OutOfDeviceMemoryException
+                || e instanceof OutOfMemoryError
                 || e instanceof ArithmeticException;
     }
 }

@@ -87,7 +87,7 @@ final class Ranks {
         Progress.end();
         boolean known = Main.isUsersMistake(e);
         System.err.println("qlora: " + (ranks.isRoot() ? "" : "rank " + ranks.rank() + " of " + ranks.size() + ": ")
-                + (known ? e.getMessage() : e.toString()));
+                + (known ? Advice.sentence(e) : e.toString()));
         if (!known) {
             e.printStackTrace();
         }

@@ -19,7 +19,7 @@ final class Restarts {
     /** Names a file; the run writes its folder there. */
     static final String RUN_FILE = "QLORA4J_RUN_FILE";
     /** Statuses after which another try would end the same way: done, a mistake, Ctrl-C and SIGTERM. */
-    private static final Set<Integer> FINAL = Set.of(0, 2, 128 + 2, 128 + 15);
+    private static final Set<Integer> FINAL = Set.of(0, 2, Interruption.CTRL_C, 128 + 15);
 
     private Restarts() {}
 
@@ -82,11 +82,11 @@ final class Restarts {
         Process process = builder.start();
         try (Interruption interruption = Interruption.calls(process::destroy)) {
             int status = process.waitFor();
-            return interruption.happened() ? 128 + 2 : status;
+            return interruption.happened() && status != 0 ? Interruption.CTRL_C : status;
         } catch (InterruptedException e) {
             process.destroy();
             Thread.currentThread().interrupt();
-            return 128 + 2;
+            return Interruption.CTRL_C;
         }
     }
 

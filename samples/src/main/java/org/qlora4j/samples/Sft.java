@@ -1,8 +1,5 @@
 package org.qlora4j.samples;
 
-import java.io.IOException;
-import java.io.UncheckedIOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Clock;
 import java.util.ArrayList;
@@ -66,10 +63,6 @@ final class Sft {
             LoraAdapter adapter = given != null ? given : attach(session, lora, config.seed());
             try {
                 print(adapter, data, session, config);
-                if (ranks.isRoot()) {
-                    writeArguments(a, config.saving().outputDir());
-                    Restarts.tellFolder(config.saving().outputDir());
-                }
                 train(session, adapter, a, config, data, before, ranks);
             } finally {
                 if (given == null) {
@@ -120,10 +113,21 @@ final class Sft {
                     trainer.resume(checkpoint);
                 }
             }
+            if (ranks.isRoot()) {
+                // not before the trainer has the folder for itself
+                AtomicFile.writeString(output.resolve("args.json"), a.toJson().toPrettyString() + "\n");
+                Restarts.tellFolder(output);
+            }
             long start = System.nanoTime();
-            TrainingResult result = run(trainer, ranks);
+            TrainingResult result = run(trainer);
             Progress.end();
             if (!ranks.isRoot()) {
+                return;
+            }
+            if (trainer.wasStopped()) {
+                // who stops it wants it to end: no answers, no report
+                System.out.println("stopped after step " + result.steps() + " of " + trainer.totalSteps()
+                        + "; to go on: --resume_from_checkpoint " + result.lastCheckpoint());
                 return;
             }
             double seconds = (System.nanoTime() - start) / 1e9;
@@ -140,18 +144,10 @@ final class Sft {
     }
 
     /** Ctrl-C ends the run at a checkpoint; on any rank, it ends all. */
-    private static TrainingResult run(Trainer trainer, Communicator ranks) {
+    @SuppressWarnings("try") // open is all it has to be
+    private static TrainingResult run(Trainer trainer) {
         try (Interruption interruption = Interruption.calls(trainer::stop)) {
-            TrainingResult result = trainer.run();
-            if (trainer.wasStopped()) {
-                Progress.end();
-                System.out.println("stopped after step " + result.steps() + " of " + trainer.totalSteps()
-                        + "; to go on: --resume_from_checkpoint " + result.lastCheckpoint());
-            }
-            if (interruption.happened()) {
-                ranks.close();
-            }
-            return result;
+            return trainer.run();
         }
     }
 
@@ -185,14 +181,5 @@ final class Sft {
                 adapter.parameters().count());
         data.print(session.text());
         System.out.println("output: " + config.saving().outputDir());
-    }
-
-    private static void writeArguments(Arguments a, Path outputDir) {
-        try {
-            Files.createDirectories(outputDir);
-        } catch (IOException e) {
-            throw new UncheckedIOException("cannot create output_dir " + outputDir + ": " + e, e);
-        }
-        AtomicFile.writeString(outputDir.resolve("args.json"), a.toJson().toPrettyString() + "\n");
     }
 }

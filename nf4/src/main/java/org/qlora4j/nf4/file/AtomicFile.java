@@ -11,6 +11,8 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
 
 /**
  * Files that appear whole or not at all: written under another name in the same folder, forced to disk, then renamed. A
@@ -43,6 +45,23 @@ public final class AtomicFile {
     public static void writeString(Path target, String text) {
         ByteBuffer bytes = StandardCharsets.UTF_8.encode(text);
         write(target, channel -> writeFully(channel, bytes));
+    }
+
+    /**
+     * Removes what a killed process left of a file that it was writing. For who alone may write that file, see
+     * {@link FolderLock}.
+     */
+    public static void cleanUp(Path target) {
+        Path folder = target.toAbsolutePath().getParent();
+        String left = Pattern.quote("." + target.getFileName() + ".") + "\\d+-\\d+\\.tmp";
+        if (folder == null) {
+            return;
+        }
+        try (Stream<Path> files = Files.list(folder)) {
+            files.filter(file -> file.getFileName().toString().matches(left)).forEach(AtomicFile::deleteQuietly);
+        } catch (IOException e) {
+            throw new UncheckedIOException("cannot list " + folder + ": " + e, e);
+        }
     }
 
     static void writeFully(FileChannel channel, ByteBuffer bytes) throws IOException {
@@ -106,7 +125,7 @@ public final class AtomicFile {
     }
 
     /** Makes the rename itself durable. */
-    private static void forceFolder(Path target) throws IOException {
+    static void forceFolder(Path target) throws IOException {
         Path folder = target.toAbsolutePath().getParent();
         if (folder != null) {
             try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {

@@ -7,10 +7,16 @@ import java.nio.ByteBuffer;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.FileChannel;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.nio.file.attribute.FileTime;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Objects;
+import java.util.concurrent.ConcurrentHashMap;
+import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.tensor.DType;
 
 /** Positional reads from the open files of one model: the part that safetensors and GGUF have in common. */
@@ -19,7 +25,26 @@ final class TensorReader implements AutoCloseable {
     private static final int CHUNK_BYTES = 1 << 20;
     private static final long DIRECT_CHUNK_BYTES = 1L << 30;
 
+    /** Which file it is, and when it was written last. Null where the system does not say. */
+    private record Stamp(@Nullable Object key, FileTime written) {
+        static @Nullable Stamp of(Path file) {
+            try {
+                BasicFileAttributes attributes = Files.readAttributes(file, BasicFileAttributes.class);
+                return new Stamp(attributes.fileKey(), attributes.lastModifiedTime());
+            } catch (IOException e) {
+                // removed: what is open stays as it is
+                return null;
+            }
+        }
+
+        /** A file of another key has taken the name; the one that is open stays as it is. */
+        boolean isChangedTo(Stamp now) {
+            return Objects.equals(key, now.key) && !written.equals(now.written);
+        }
+    }
+
     private final Map<Path, FileChannel> channels = new LinkedHashMap<>();
+    private final Map<Path, Stamp> stamps = new ConcurrentHashMap<>();
 
     /**
      * Opens a file for reading; it is closed with this reader. Not thread-safe: called only while a model is being
@@ -28,8 +53,12 @@ final class TensorReader implements AutoCloseable {
     FileChannel add(Path file) {
         FileChannel open = channels.get(file);
         if (open == null) {
+            Stamp stamp = Stamp.of(file);
             open = open(file);
             channels.put(file, open);
+            if (stamp != null) {
+                stamps.put(file, stamp);
+            }
         }
         return open;
     }
@@ -150,7 +179,7 @@ final class TensorReader implements AutoCloseable {
         return channel;
     }
 
-    private static void readFully(StoredTensor t, FileChannel channel, long position, ByteBuffer dst) {
+    private void readFully(StoredTensor t, FileChannel channel, long position, ByteBuffer dst) {
         if (!readFully(t.file(), channel, position, dst)) {
             throw ModelFormatException.ofTensor(
                     t.file(),
@@ -158,6 +187,15 @@ final class TensorReader implements AutoCloseable {
                     "the file ended inside the tensor's bytes "
                             + t.offset() + " .. " + (t.offset() + t.byteLength())
                             + "; it was truncated after it was opened");
+        }
+        Stamp before = stamps.get(t.file());
+        Stamp now = Stamp.of(t.file());
+        if (before != null && now != null && before.isChangedTo(now)) {
+            throw ModelFormatException.ofTensor(
+                    t.file(),
+                    t.name(),
+                    "the file was written to while it was read (then of " + before.written + ", now of " + now.written
+                            + "); start again when it stays as it is");
         }
     }
 

@@ -4,6 +4,7 @@ import java.net.InetAddress;
 import java.net.UnknownHostException;
 import java.nio.file.Path;
 import java.time.Clock;
+import org.jspecify.annotations.Nullable;
 import org.qlora4j.optim.train.LogEntry;
 import org.qlora4j.optim.train.TrainingListener;
 
@@ -12,26 +13,31 @@ import org.qlora4j.optim.train.TrainingListener;
  * {@code train/loss}, {@code eval/loss} …
  */
 public final class TensorBoard implements TrainingListener, AutoCloseable {
-    private final EventFile file;
+    private final Path folder;
     private final Clock clock;
+    private @Nullable EventFile file;
 
     /**
-     * Starts a new event file.
+     * Starts a new event file with the first entry.
      *
      * @param folder {@code runs} in a run's output folder; point TensorBoard's {@code --logdir} at it
      * @param clock for the wall times
      */
     public TensorBoard(Path folder, Clock clock) {
+        this.folder = folder;
         this.clock = clock;
-        this.file = new EventFile(folder, seconds(), host());
     }
 
     @Override
     public void logged(LogEntry entry) {
         double now = seconds();
+        if (file == null) {
+            file = new EventFile(folder, now, host());
+        }
+        EventFile to = file;
         entry.values().forEach((key, value) -> {
             if (value instanceof Number number) {
-                file.scalar(Curves.tag(key), entry.step(), now, number.floatValue());
+                to.scalar(Curves.tag(key), entry.step(), now, number.floatValue());
             }
         });
     }
@@ -51,6 +57,8 @@ public final class TensorBoard implements TrainingListener, AutoCloseable {
 
     @Override
     public void close() {
-        file.close();
+        if (file != null) {
+            file.close();
+        }
     }
 }

@@ -2,21 +2,18 @@ package org.qlora4j.optim.train;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
-import java.nio.file.SimpleFileVisitor;
 import java.nio.file.StandardCopyOption;
-import java.nio.file.attribute.BasicFileAttributes;
 import java.util.TreeSet;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
+import org.qlora4j.nf4.file.AtomicFolder;
 
 /**
- * The folders {@code checkpoint-N} of a run and the links {@code last} and {@code best}. A folder is written under a
- * hidden name and renamed when it is whole, and renamed to a hidden name before it is deleted, so that whatever ends
- * the process, each {@code checkpoint-N} is whole and {@code last} leads to one.
+ * The folders {@code checkpoint-N} of a run and the links {@code last} and {@code best}. Whatever ends the process,
+ * each {@code checkpoint-N} is whole and {@code last} leads to one; see {@link AtomicFolder}.
  */
 final class Checkpoints {
     private static final System.Logger LOG = System.getLogger(Checkpoints.class.getName());
@@ -36,11 +33,7 @@ final class Checkpoints {
     void cleanUp() {
         try {
             Files.createDirectories(outputDir);
-            try (var entries = Files.newDirectoryStream(outputDir, "." + NAME + "*")) {
-                for (Path entry : entries) {
-                    deleteTree(entry);
-                }
-            }
+            AtomicFolder.cleanUp(outputDir, NAME);
         } catch (IOException e) {
             throw new UncheckedIOException("cannot clean up " + outputDir + ": " + e, e);
         }
@@ -49,24 +42,8 @@ final class Checkpoints {
     /** @param content writes the files into the folder it is given */
     Path save(int step, Consumer<Path> content) {
         Path target = folder(step);
-        Path work = outputDir.resolve("." + NAME + step + ".part");
-        try {
-            Files.createDirectories(outputDir);
-            deleteTree(work);
-            Files.createDirectory(work);
-            content.accept(work);
-            delete(target);
-            Files.move(work, target, StandardCopyOption.ATOMIC_MOVE);
-            return target;
-        } catch (IOException e) {
-            throw new UncheckedIOException("cannot write " + target + ": " + e, e);
-        } finally {
-            try {
-                deleteTree(work);
-            } catch (IOException e) {
-                LOG.log(System.Logger.Level.WARNING, "could not remove " + work + ": " + e);
-            }
-        }
+        AtomicFolder.write(target, content);
+        return target;
     }
 
     /** Points {@code last} and {@code best} to checkpoints. */
@@ -102,7 +79,7 @@ final class Checkpoints {
             for (int step : steps.toArray(Integer[]::new)) {
                 boolean kept = step == newest || best != null && step == best;
                 if (steps.size() > limit && !kept) {
-                    delete(folder(step));
+                    AtomicFolder.delete(folder(step));
                     steps.remove(step);
                 }
             }
@@ -143,33 +120,5 @@ final class Checkpoints {
         throw new IllegalArgumentException(
                 "resume_from_checkpoint " + path + ": expected a checkpoint, which has a file "
                         + TrainerCheckpoint.STATE + ", or a run's folder with checkpoints");
-    }
-
-    private void delete(Path folder) throws IOException {
-        if (Files.exists(folder)) {
-            Path hidden = outputDir.resolve("." + folder.getFileName() + ".old");
-            deleteTree(hidden);
-            Files.move(folder, hidden, StandardCopyOption.ATOMIC_MOVE);
-            deleteTree(hidden);
-        }
-    }
-
-    private static void deleteTree(Path root) throws IOException {
-        if (!Files.exists(root, LinkOption.NOFOLLOW_LINKS)) {
-            return;
-        }
-        Files.walkFileTree(root, new SimpleFileVisitor<>() {
-            @Override
-            public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) throws IOException {
-                Files.delete(file);
-                return FileVisitResult.CONTINUE;
-            }
-
-            @Override
-            public FileVisitResult postVisitDirectory(Path folder, @Nullable IOException e) throws IOException {
-                Files.delete(folder);
-                return FileVisitResult.CONTINUE;
-            }
-        });
     }
 }

@@ -14,6 +14,7 @@ import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.Transformer;
+import org.qlora4j.nf4.file.FolderLock;
 import org.qlora4j.nf4.parallel.Agreement;
 import org.qlora4j.nf4.parallel.Communicator;
 import org.qlora4j.nf4.parallel.Communicator.Reduction;
@@ -42,6 +43,7 @@ public final class Trainer implements AutoCloseable {
     private final GradientSum gradients;
     private final Step step;
     private final Checkpoints checkpoints;
+    private final @Nullable FolderLock lock;
     private TrainerState state;
 
     private boolean cutShort;
@@ -55,6 +57,7 @@ public final class Trainer implements AutoCloseable {
      * @param evalRows to evaluate on; may be empty
      * @param baseModel written into the adapter's base_model_name_or_path
      * @param checkpointFiles writes tokenizer and other files into each checkpoint
+     * @throws IllegalArgumentException also if another trainer writes into the output folder
      */
     public Trainer(
             LoraAdapter adapter,
@@ -115,15 +118,33 @@ public final class Trainer implements AutoCloseable {
         this.communicator = communicator;
         this.order = new DataOrder(config.steps(), config.seed(), lengths(packs));
         this.learningRate = config.rate().of(order.totalSteps());
-        this.checkpoints = new Checkpoints(config.saving().outputDir());
         this.state = new TrainerState(dataOrder());
-        this.optimizer = new Optimizer(
-                model.device(),
-                adapter.parameters(),
-                config.optimizer(),
-                config.saving().outputDir());
+        Path outputDir = config.saving().outputDir();
+        this.optimizer = new Optimizer(model.device(), adapter.parameters(), config.optimizer(), outputDir);
         this.gradients = new GradientSum(adapter, communicator, reduction);
         this.step = new Step(adapter, optimizer, config, order, this.packs, communicator, gradients);
+        this.checkpoints = new Checkpoints(outputDir);
+        this.lock = communicator.isRoot() ? lock(outputDir) : null;
+    }
+
+    /** One trainer at a time writes into a folder. What a killed one left behind is put right. */
+    private FolderLock lock(Path outputDir) {
+        FolderLock taken = null;
+        boolean done = false;
+        try {
+            taken = FolderLock.inside(outputDir);
+            checkpoints.cleanUp();
+            done = true;
+            return taken;
+        } finally {
+            if (!done) {
+                gradients.close();
+                optimizer.close();
+                if (taken != null) {
+                    taken.close();
+                }
+            }
+        }
     }
 
     /** Each row a pack of its own. */
@@ -268,9 +289,6 @@ public final class Trainer implements AutoCloseable {
      */
     public TrainingResult run() {
         Agreement.require(communicator, common());
-        if (communicator.isRoot()) {
-            checkpoints.cleanUp();
-        }
         RunLog log = communicator.isRoot()
                 ? new RunLog(config.saving().outputDir(), state.log, listener)
                 : RunLog.nowhere(state.log);
@@ -411,9 +429,12 @@ public final class Trainer implements AutoCloseable {
         return new TrainingResult(last, best, state.bestMetric, state.step, List.copyOf(state.log));
     }
 
-    /** Frees the optimizer's state; the adapter stays. */
+    /** Frees the optimizer's state and lets go of the folder; the adapter stays. */
     @Override
     public void close() {
+        if (lock != null) {
+            lock.close();
+        }
         gradients.close();
         optimizer.close();
     }

@@ -101,9 +101,11 @@ final class Workers implements AutoCloseable {
     }
 
     private void prepareCaller() {
-        if (prepared != Thread.currentThread()) {
+        Thread caller = Thread.currentThread();
+        // a virtual thread may have come to another system thread, and OpenMP's setting is that one's
+        if (prepared != caller || caller.isVirtual()) {
             OneDnn.oneThreadForThisThread();
-            prepared = Thread.currentThread();
+            prepared = caller;
         }
     }
 
