@@ -9,6 +9,7 @@ import org.qlora4j.bindings.CudaNatives;
 import org.qlora4j.bindings.NativeException;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.nf4.device.DryDevice;
+import org.qlora4j.nf4.device.Nf4Kernels;
 import org.qlora4j.nf4.device.cpu.CpuDevice;
 import org.qlora4j.nf4.device.cpu.CpuScratch;
 import org.qlora4j.nf4.device.cuda.CudaDevice;
@@ -31,7 +32,7 @@ public final class Devices {
      */
     @MustBeClosed
     public static Device open(String name, int threads) {
-        return open(name, threads, DType.F32);
+        return open(name, threads, DType.F32, Nf4Kernels.AUTO);
     }
 
     /**
@@ -39,17 +40,18 @@ public final class Devices {
      *
      * @param computeType what the operands of products with frozen weights are rounded to; a CPU without bf16
      *     instructions computes BF16 in fp32, and its description says so
+     * @param nf4Kernels who decodes 4-bit weights for the CPU device
      */
     @MustBeClosed
     @SuppressWarnings("MustBeClosedChecker")
-    public static Device open(String name, int threads, DType computeType) {
+    public static Device open(String name, int threads, DType computeType, Nf4Kernels nf4Kernels) {
         String chosen = choose(name).device();
         if (chosen.equals("reference")) {
             return new ReferenceDevice();
         }
         return isCuda(chosen)
                 ? new CudaDevice(ordinal(chosen))
-                : new CpuDevice(threads(threads), cpuComputeType(computeType));
+                : new CpuDevice(threads(threads), cpuComputeType(computeType), nf4Kernels);
     }
 
     /** @param device {@code cpu}, {@code cuda:0} … @param reason why {@code auto} means it; empty if it was named */
@@ -153,7 +155,7 @@ public final class Devices {
     /**
      * The CPU without its memory and arithmetic: what runs on it computes nothing, and its memory is counted.
      *
-     * @param threads as in {@link #open(String, int, DType)}; each has buffers of its own
+     * @param threads as in {@link #open(String, int, DType, Nf4Kernels)}; each has buffers of its own
      * @param computeType likewise
      */
     @MustBeClosed

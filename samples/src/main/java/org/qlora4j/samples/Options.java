@@ -26,6 +26,7 @@ final class Options {
             List.of(
                     text("device", "auto", "auto (a GPU if there is one), cpu, cuda:0, or reference (slow)"),
                     integer("threads", "0", "threads of the CPU device; 0: one per core"),
+                    text("nf4_kernels", "auto", "who decodes 4-bit weights there: vector or bitsandbytes, same bits"),
                     text("max_memory", "", "sft refuses to need more, e.g. 8GB; default: what is available"),
                     NATIVES_FOLDER));
 

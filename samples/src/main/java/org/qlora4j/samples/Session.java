@@ -18,6 +18,7 @@ import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.lora.text.ChatText;
 import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
+import org.qlora4j.nf4.device.Nf4Kernels;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.weight.QuantType;
 
@@ -60,7 +61,7 @@ final class Session implements AutoCloseable {
         ModelLoader.Int8 int8 = int8(a, adapterPath);
         DType computeType = DType.ofTorchName(a.text("bnb_4bit_compute_dtype"));
         Devices.Choice choice = Devices.choose(a.text("device"));
-        Device device = wrapper.apply(Devices.open(choice.device(), a.integer("threads"), computeType));
+        Device device = wrapper.apply(Devices.open(choice.device(), a.integer("threads"), computeType, nf4Kernels(a)));
         try {
             System.out.println(device.description() + (choice.reason().isEmpty() ? "" : " (" + choice.reason() + ")"));
             if (a.has("bnb_4bit_compute_dtype") && device.computeType() != computeType) {
@@ -152,6 +153,14 @@ final class Session implements AutoCloseable {
         }
         boolean linears = quantBits(from) == 8;
         return new ModelLoader.Int8(linears, bits == 8, linears ? from.list("llm_int8_skip_modules") : List.of());
+    }
+
+    private static Nf4Kernels nf4Kernels(Arguments a) {
+        try {
+            return Nf4Kernels.of(a.text("nf4_kernels"));
+        } catch (IllegalArgumentException e) {
+            throw new UserException(e.getMessage());
+        }
     }
 
     /** What is quantized to 4 bits, and how. @param adapter as for {@link #int8} */

@@ -25,14 +25,14 @@ class Bf16ProductTest {
     @ValueSource(booleans = {true, false})
     void productsOfRoundedOperands(boolean transW) {
         if (!CpuDevice.hasBf16()) {
-            assertThrows(IllegalArgumentException.class, () -> new CpuDevice(2, DType.BF16));
-            try (Device device = Devices.open("cpu", 2, DType.BF16)) {
+            assertThrows(IllegalArgumentException.class, () -> new CpuDevice(2, DType.BF16, Nf4Kernels.AUTO));
+            try (Device device = Devices.open("cpu", 2, DType.BF16, Nf4Kernels.AUTO)) {
                 assertEquals(DType.F32, device.computeType());
             }
             return;
         }
         for (int threads : new int[] {1, 2}) {
-            try (TwoDevices both = new TwoDevices(new CpuDevice(threads, DType.BF16), 7)) {
+            try (TwoDevices both = new TwoDevices(new CpuDevice(threads, DType.BF16, Nf4Kernels.AUTO), 7)) {
                 int turn = 0;
                 for (int[] s : SHAPES) {
                     for (WeightPair w : List.of(

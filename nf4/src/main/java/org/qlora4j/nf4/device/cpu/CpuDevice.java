@@ -9,10 +9,13 @@ import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
+import org.qlora4j.bindings.BitsAndBytes;
+import org.qlora4j.bindings.NativeException;
 import org.qlora4j.bindings.OneDnn;
 import org.qlora4j.nf4.device.CheckedOps;
 import org.qlora4j.nf4.device.HostDevice;
 import org.qlora4j.nf4.device.HostTransfers;
+import org.qlora4j.nf4.device.Nf4Kernels;
 import org.qlora4j.nf4.device.Ops;
 import org.qlora4j.nf4.device.PooledScopes;
 import org.qlora4j.nf4.device.Scope;
@@ -29,10 +32,11 @@ public final class CpuDevice implements HostDevice {
     private final Workers workers;
     private final CheckedOps ops;
     private final DType computeType;
+    private final boolean byLibrary;
 
     /** Opens the device; products in fp32. */
     public CpuDevice(int threads) {
-        this(threads, DType.F32);
+        this(threads, DType.F32, Nf4Kernels.AUTO);
     }
 
     /**
@@ -41,12 +45,13 @@ public final class CpuDevice implements HostDevice {
      * @param threads number of threads, the caller's included, at least 1; results depend on it in the last bits
      * @param computeType what the operands of products with frozen weights are rounded to, F32 or BF16; sums and
      *     results are fp32, and products of one or two rows use fp32 operands
+     * @param nf4Kernels who decodes 4-bit weights; the bits are the same
      * @throws IllegalArgumentException if BF16 is asked for and {@link #hasBf16} is false
-     * @throws org.qlora4j.bindings.NativeException if oneDNN cannot be opened
+     * @throws org.qlora4j.bindings.NativeException if oneDNN, or libbitsandbytes if it was asked for, cannot be opened
      */
     // the scope of the tables is a field, closed with the device
     @SuppressWarnings("MustBeClosedChecker")
-    public CpuDevice(int threads, DType computeType) {
+    public CpuDevice(int threads, DType computeType, Nf4Kernels nf4Kernels) {
         if (threads < 1 || threads > 1024) {
             throw new IllegalArgumentException("threads must be in 1 … 1024, got " + threads);
         }
@@ -56,6 +61,8 @@ public final class CpuDevice implements HostDevice {
                     + ", not in " + computeType.torchName());
         }
         this.computeType = computeType;
+        Kernels kernels = Kernels.best();
+        byLibrary = decodedByLibrary(nf4Kernels, kernels);
         tableScope = scopes.newScope();
         QuantType[] types = QuantType.values();
         long[] tables = new long[types.length];
@@ -66,7 +73,26 @@ public final class CpuDevice implements HostDevice {
         }
         workers = new Workers(threads);
         ops = new CheckedOps(
-                new CpuOps(workers, Kernels.best(), scopes, tables, computeType == DType.BF16), NAME, DType.F32, true);
+                new CpuOps(workers, kernels, scopes, tables, byLibrary, computeType == DType.BF16),
+                NAME,
+                DType.F32,
+                true);
+    }
+
+    private static boolean decodedByLibrary(Nf4Kernels chosen, Kernels kernels) {
+        boolean wanted = chosen == Nf4Kernels.BITSANDBYTES;
+        if (!wanted && (chosen == Nf4Kernels.VECTOR || !(kernels instanceof ScalarKernels))) {
+            return false;
+        }
+        try {
+            BitsAndBytes.require();
+            return true;
+        } catch (NativeException e) {
+            if (wanted) {
+                throw e;
+            }
+            return false;
+        }
     }
 
     @Override
@@ -78,7 +104,7 @@ public final class CpuDevice implements HostDevice {
     public String description() {
         return "cpu: " + workers.count() + (workers.count() == 1 ? " thread" : " threads") + ", "
                 + String.join(" ", features()) + ", " + (Kernels.best() instanceof ScalarKernels ? "scalar" : "vector")
-                + " loops" + ", products in "
+                + " loops" + (byLibrary ? ", 4-bit weights decoded by libbitsandbytes" : "") + ", products in "
                 + computeType.torchName() + ", oneDNN " + OneDnn.version();
     }
 

@@ -36,10 +36,10 @@ final class CpuOps implements Ops {
     private final Attention attention;
     private final Optimizers optimizers;
 
-    CpuOps(Workers workers, Kernels kernels, PooledScopes scopes, long[] tables, boolean bf16) {
+    CpuOps(Workers workers, Kernels kernels, PooledScopes scopes, long[] tables, boolean byLibrary, boolean bf16) {
         this.workers = workers;
         this.kernels = kernels;
-        this.gemm = new Gemm(workers, kernels, scopes, tables, bf16);
+        this.gemm = new Gemm(workers, kernels, scopes, tables, byLibrary, bf16);
         this.attention = new Attention(workers, kernels, scopes);
         this.optimizers = new Optimizers(workers, kernels, scopes);
     }

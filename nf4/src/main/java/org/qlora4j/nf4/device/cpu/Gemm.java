@@ -37,15 +37,21 @@ final class Gemm {
     private final Kernels kernels;
     private final PooledScopes scopes;
     private final long[] tables;
+    private final boolean byLibrary;
     /** For products with frozen weights, if they are computed in bf16. */
     private final @Nullable Bf16Gemm bf16;
 
-    Gemm(Workers workers, Kernels kernels, PooledScopes scopes, long[] tables, boolean inBf16) {
+    Gemm(Workers workers, Kernels kernels, PooledScopes scopes, long[] tables, boolean byLibrary, boolean inBf16) {
         this.workers = workers;
         this.kernels = kernels;
         this.scopes = scopes;
         this.tables = tables;
+        this.byLibrary = byLibrary;
         this.bf16 = inBf16 ? new Bf16Gemm(workers, kernels, scopes) : null;
+    }
+
+    private WeightRows rowsOf(Weight w) {
+        return new WeightRows(kernels, w, tables, byLibrary);
     }
 
     void dense(Tensor out, Tensor a, boolean transA, Tensor b, boolean transB, float alpha, float beta) {
@@ -94,7 +100,7 @@ final class Gemm {
         if (out.rows() == 0) {
             return;
         }
-        WeightRows rows = new WeightRows(kernels, w, tables);
+        WeightRows rows = rowsOf(w);
         boolean direct = transW
                 && rows.hasDirectDot()
                 && x.rows() <= (w instanceof Weight.Quantized ? DIRECT_4_BIT : DIRECT_DENSE);
@@ -202,7 +208,7 @@ final class Gemm {
 
     /** Panel by panel: rows decoded, the low-rank product added by sgemm, squares summed in double. */
     void inverseRowNorms(Tensor out, Weight w, Tensor a, Tensor b, float scale) {
-        WeightRows rows = new WeightRows(kernels, w, tables);
+        WeightRows rows = rowsOf(w);
         int cols = w.cols();
         int panel = Math.max(1, PANEL_FLOATS / cols);
         try (Scope scope = scopes.newScope()) {
@@ -237,7 +243,7 @@ final class Gemm {
     }
 
     void dequantize(Tensor out, Weight w) {
-        decodeRows(out, w, new WeightRows(kernels, w, tables), 0);
+        decodeRows(out, w, rowsOf(w), 0);
     }
 
     /** out = rows of w from {@code first} on. */
@@ -262,7 +268,7 @@ final class Gemm {
 
     /** out[i] = w[ids[i]]. */
     void gather(Tensor out, long ids, Weight w) {
-        WeightRows rows = new WeightRows(kernels, w, tables);
+        WeightRows rows = rowsOf(w);
         try (Scope scope = scopes.newScope()) {
             Tensor scratch = scope.newTensor(DType.F32, 1, rows.scratchFloats(w.cols()) + TILE);
             for (int i = 0; i < out.rows(); i++) {

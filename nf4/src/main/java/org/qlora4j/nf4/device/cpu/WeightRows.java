@@ -7,9 +7,11 @@ import static org.qlora4j.nf4.device.cpu.ScalarKernels.get;
 import static org.qlora4j.nf4.device.cpu.ScalarKernels.set;
 
 import java.lang.foreign.MemorySegment;
+import org.qlora4j.bindings.BitsAndBytes;
 import org.qlora4j.bindings.HostMemory;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
+import org.qlora4j.nf4.weight.QuantType;
 import org.qlora4j.nf4.weight.Weight;
 
 /** Rows of a frozen weight as fp32, decoded panel by panel into a buffer that stays in the cache. */
@@ -22,11 +24,16 @@ final class WeightRows {
     private final Kernels kernels;
     private final Weight weight;
     private final long table;
+    private final boolean byLibrary;
 
-    /** @param tables addresses of the NF4 and the FP4 table of 16 floats */
-    WeightRows(Kernels kernels, Weight weight, long[] tables) {
+    /**
+     * @param tables addresses of the NF4 and the FP4 table of 16 floats
+     * @param byLibrary whether libbitsandbytes decodes whole 4-bit blocks
+     */
+    WeightRows(Kernels kernels, Weight weight, long[] tables, boolean byLibrary) {
         this.kernels = kernels;
         this.weight = weight;
+        this.byLibrary = byLibrary;
         this.table = weight instanceof Weight.Quantized q ? tables[q.type().ordinal()] : 0;
     }
 
@@ -115,8 +122,16 @@ final class WeightRows {
         decodeSingly(y, packed, absmax, first, head, block, firstBlock);
         long at = first + head;
         if (whole > 0) {
-            kernels.decode4(
-                    y + 4L * head, table, packed + (at >> 1), absmax + 4 * (at / block - firstBlock), block, whole);
+            long to = y + 4L * head;
+            long codes = packed + (at >> 1);
+            long scales = absmax + 4 * (at / block - firstBlock);
+            if (byLibrary) {
+                BitsAndBytes.FourBit type =
+                        q.type() == QuantType.NF4 ? BitsAndBytes.FourBit.NF4 : BitsAndBytes.FourBit.FP4;
+                BitsAndBytes.dequantize4Bit(type, codes, scales, to, block, whole);
+            } else {
+                kernels.decode4(to, table, codes, scales, block, whole);
+            }
         }
         decodeSingly(y + 4L * (head + whole), packed, absmax, at + whole, n - head - whole, block, firstBlock);
     }

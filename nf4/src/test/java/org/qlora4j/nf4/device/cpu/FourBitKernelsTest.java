@@ -15,6 +15,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.qlora4j.nf4.device.Nf4Kernels;
 import org.qlora4j.nf4.device.Scope;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -228,12 +229,18 @@ class FourBitKernelsTest {
         "1,1,32,true"
     })
     void theDeviceDecodesAndMultipliesAnyShape(int rows, int cols, int blockSize, boolean doubleQuant) {
+        decodesAndMultiplies(Nf4Kernels.VECTOR, rows, cols, blockSize, doubleQuant);
+        decodesAndMultiplies(Nf4Kernels.BITSANDBYTES, rows, cols, blockSize, doubleQuant);
+    }
+
+    private static void decodesAndMultiplies(
+            Nf4Kernels nf4Kernels, int rows, int cols, int blockSize, boolean doubleQuant) {
         float[] values = normal(rows * cols, 0.05);
         for (QuantType type : QuantType.values()) {
             byte[] packed = new byte[(int) BlockQuantizer.packedBytes(values.length)];
             float[] absmax = new float[(int) BlockQuantizer.blocks(values.length, blockSize)];
             BlockQuantizer.quantize(type, blockSize, values, 0, values.length, packed, 0, absmax, 0);
-            try (CpuDevice device = new CpuDevice(2);
+            try (CpuDevice device = new CpuDevice(2, DType.F32, nf4Kernels);
                     Scope scope = device.newScope()) {
                 Weight.AbsMax scales;
                 if (doubleQuant) {
@@ -257,7 +264,11 @@ class FourBitKernelsTest {
                 float[] found = new float[w.length];
                 device.download(decoded, found, 0);
                 for (int i = 0; i < w.length; i++) {
-                    assertEquals(Float.floatToIntBits(w[i]), Float.floatToIntBits(found[i]), type + ", element " + i);
+                    // FP4 has two zeros, of which the library's AVX-512 code knows one
+                    boolean zero = type == QuantType.FP4 && nf4Kernels == Nf4Kernels.BITSANDBYTES && w[i] == 0;
+                    float expected = zero ? Math.copySign(0f, found[i]) : w[i];
+                    assertEquals(
+                            Float.floatToIntBits(expected), Float.floatToIntBits(found[i]), type + ", element " + i);
                 }
                 for (int tokens : new int[] {1, 2, 3, 4, 5, 17}) {
                     products(device, scope, weight, w, tokens);
