@@ -13,6 +13,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.stream.Stream;
+import org.qlora4j.lora.model.Linear;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.file.AtomicFile;
@@ -71,6 +73,7 @@ public final class AdapterFiles {
 
     /** As {@link #load}, without attaching: for several adapters of one model. */
     public static LoraAdapter loadDetached(Transformer model, LoraConfig config, Path folder) {
+        requireRanks(model, config, folder);
         LoraAdapter adapter = config.initWeights().changesTheBase()
                 // PEFT, too, computes anew what such an adapter took off the base
                 ? LoraAdapter.attach(model, config, 0)
@@ -82,6 +85,36 @@ public final class AdapterFiles {
         } catch (RuntimeException e) {
             adapter.close();
             throw e;
+        }
+    }
+
+    /** A small file must not take the memory of a rank that its weights do not have. */
+    private static void requireRanks(Transformer model, LoraConfig config, Path folder) {
+        if (MlxAdapter.isIn(folder)) {
+            return; // its ranks are those of its weights
+        }
+        Path weights = folder.resolve(WEIGHTS);
+        try (Safetensors file = Safetensors.open(weights)) {
+            long stored = 0;
+            for (String name : file.names()) {
+                // A of a pair is [rank, in]
+                StoredTensor t = file.get(name);
+                stored = name.contains(".lora_") && t.rank() == 2
+                        ? Math.max(stored, Math.min(t.dim(0), t.dim(1)))
+                        : stored;
+            }
+            LoraTargets targets = LoraTargets.of(model, config, false);
+            int asked = Stream.concat(
+                            targets.lora().stream().map(Linear::name),
+                            Stream.of(model.embedding().name()).filter(name -> targets.loraEmbedding()))
+                    .mapToInt(config::rank)
+                    .max()
+                    .orElse(0);
+            if (asked > stored) {
+                throw new ModelFormatException(
+                        folder.resolve(CONFIG),
+                        "asks for rank " + asked + ", the weights in " + WEIGHTS + " have rank " + stored + " at most");
+            }
         }
     }
 

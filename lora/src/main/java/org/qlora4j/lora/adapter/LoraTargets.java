@@ -5,10 +5,12 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.regex.MatchResult;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.qlora4j.lora.model.Embedding;
 import org.qlora4j.lora.model.Linear;
+import org.qlora4j.lora.model.NamePattern;
 import org.qlora4j.lora.model.Transformer;
 
 /**
@@ -122,10 +124,11 @@ record LoraTargets(
             return isOneOf(layers, ANY_LAYER.matcher(module));
         }
         for (String pattern : config.layersPattern()) {
-            Matcher m = ModuleSelector.Regex.compile("(?:|.*?\\.)" + pattern + "\\.(?<index>\\d+)\\..*")
-                    .matcher(module);
-            if (m.matches()) {
-                return layers.contains(Integer.valueOf(m.group("index")));
+            MatchResult m = NamePattern.of("(?:|.*?\\.)" + pattern + "\\.(?<index>\\d+)\\..*")
+                    .match(module);
+            if (m != null) {
+                // with a pattern of several choices the number may be in none
+                return layers.stream().anyMatch(layer -> String.valueOf(layer).equals(m.group("index")));
             }
         }
         return false;

@@ -3,9 +3,8 @@ package org.qlora4j.lora.adapter;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
-import java.util.regex.Pattern;
-import java.util.regex.PatternSyntaxException;
 import org.jspecify.annotations.Nullable;
+import org.qlora4j.lora.model.NamePattern;
 
 /** PEFT's {@code target_modules} and {@code exclude_modules}. */
 public sealed interface ModuleSelector {
@@ -42,29 +41,19 @@ public sealed interface ModuleSelector {
     /** A regular expression for the whole name. */
     record Regex(String expression) implements ModuleSelector {
         public Regex {
-            compile(expression);
+            NamePattern.of(expression);
         }
 
         @Override
         public boolean selects(String module) {
-            return compile(expression).matcher(module).matches();
-        }
-
-        /** A regular expression, refused with one sentence if it is none. */
-        static Pattern compile(String expression) {
-            try {
-                return Pattern.compile(expression);
-            } catch (PatternSyntaxException e) {
-                throw new IllegalArgumentException(
-                        "'" + expression + "' is not a regular expression: " + e.getDescription(), e);
-            }
+            return NamePattern.of(expression).matches(module);
         }
     }
 
     /** The value of the first key that matches: {@code (.*\.)?(KEY)$} from the start of the name, as PEFT does. */
     static <V> @Nullable V firstMatch(Map<String, V> patterns, String module) {
         for (Map.Entry<String, V> e : patterns.entrySet()) {
-            if (Regex.compile("(.*\\.)?(" + e.getKey() + ")").matcher(module).matches()) {
+            if (NamePattern.of("(.*\\.)?(" + e.getKey() + ")").matches(module)) {
                 return e.getValue();
             }
         }

@@ -16,6 +16,11 @@ import java.util.Base64;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -30,9 +35,64 @@ final class ParquetRows {
         void row(long number, byte[] json);
     }
 
+    /** A batch of rows takes a second at most. */
+    private static final long STALL_MILLIS = 30_000;
+
     private ParquetRows() {}
 
+    /** Reads rows until there are no more. */
+    interface Body {
+        /** @param rows to be told of each row */
+        void read(AtomicLong rows) throws IOException;
+    }
+
     static void read(Path file, Sink sink, BrokenRows broken) throws IOException {
+        watched(file, broken, STALL_MILLIS, rows -> readAll(file, sink, broken, rows));
+    }
+
+    /**
+     * Reads in a thread of its own, and gives up where no row comes any more: on some damaged files hardwood waits
+     * without end for a thread of its own that has died.
+     */
+    static void watched(Path file, BrokenRows broken, long stallMillis, Body body) throws IOException {
+        AtomicLong rows = new AtomicLong();
+        FutureTask<Boolean> task = new FutureTask<>(() -> {
+            body.read(rows);
+            return true;
+        });
+        Thread thread = Thread.ofPlatform().daemon().name("parquet").start(task);
+        long before = -1;
+        while (true) {
+            try {
+                task.get(stallMillis, TimeUnit.MILLISECONDS);
+                return;
+            } catch (TimeoutException e) {
+                long now = rows.get();
+                if (now == before) {
+                    thread.interrupt();
+                    broken.add(
+                            RawRow.where(file, now + 1),
+                            "cannot be read, nor what comes after it: no row came in " + stallMillis
+                                    + " ms; the file is damaged");
+                    return;
+                }
+                before = now;
+            } catch (ExecutionException e) {
+                switch (e.getCause()) {
+                    case IOException io -> throw io;
+                    case RuntimeException runtime -> throw runtime;
+                    case Error error -> throw error;
+                    case null, default -> throw new AssertionError("no other exception is declared", e);
+                }
+            } catch (InterruptedException e) {
+                thread.interrupt();
+                Thread.currentThread().interrupt();
+                throw new IllegalStateException("reading " + file + " was interrupted", e);
+            }
+        }
+    }
+
+    private static void readAll(Path file, Sink sink, BrokenRows broken, AtomicLong count) throws IOException {
         // libdeflate would be native code of the system; java.util.zip is fast enough
         if (System.getProperty("hardwood.uselibdeflate") == null) {
             System.setProperty("hardwood.uselibdeflate", "false");
@@ -43,6 +103,7 @@ final class ParquetRows {
             while (rows.hasNext()) {
                 rows.next();
                 number++;
+                count.set(number);
                 sink.row(number, JSON.writeValueAsBytes(fields(rows)));
             }
         } catch (JsonProcessingException e) {

@@ -87,11 +87,12 @@ public final class HubClient {
         } catch (IOException e) {
             Hub other = other(first);
             throw new UncheckedIOException(
-                    id + " is in no cache and cannot be downloaded from " + first.title + " ("
+                    HubSettings.withoutPassword(id + " is in no cache and cannot be downloaded from " + first.title
+                            + " ("
                             + settings.endpoint(first)
                             + "): " + reason(e) + "; name a folder instead, try "
                             + (other == Hub.HUGGING_FACE ? "--use_hf true" : "--use_hf false") + " for " + other.title
-                            + ", or set " + first.endpointVariable,
+                            + ", or set " + first.endpointVariable),
                     e);
         }
     }

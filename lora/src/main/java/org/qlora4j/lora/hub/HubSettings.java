@@ -1,6 +1,7 @@
 package org.qlora4j.lora.hub;
 
 import java.net.URI;
+import java.net.URISyntaxException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
@@ -54,12 +55,25 @@ public final class HubSettings {
         String named = value(hub.endpointVariable);
         String address = named == null ? hub.endpoint : named.replaceAll("/+$", "");
         String url = address.contains("://") ? address : "https://" + address;
-        URI uri = URI.create(url);
-        if (uri.getHost() == null || !List.of("http", "https").contains(uri.getScheme())) {
-            throw new IllegalArgumentException(
-                    hub.endpointVariable + " must be an address like " + hub.endpoint + ", found '" + named + "'");
+        if (!isWeb(url)) {
+            throw new IllegalArgumentException(hub.endpointVariable + " must be an address like " + hub.endpoint
+                    + ", found '" + withoutPassword(url) + "'");
         }
         return url;
+    }
+
+    private static boolean isWeb(String url) {
+        try {
+            URI uri = new URI(url);
+            return uri.getHost() != null && List.of("http", "https").contains(uri.getScheme());
+        } catch (URISyntaxException e) {
+            return false;
+        }
+    }
+
+    /** A message whose addresses show neither user nor password. */
+    static String withoutPassword(String message) {
+        return message.replaceAll("://[^/\\s]*@", "://");
     }
 
     @Nullable

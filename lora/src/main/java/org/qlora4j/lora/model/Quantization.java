@@ -1,8 +1,6 @@
 package org.qlora4j.lora.model;
 
 import java.util.List;
-import java.util.regex.Pattern;
-import java.util.regex.PatternSyntaxException;
 import org.qlora4j.nf4.weight.QuantType;
 
 /**
@@ -39,8 +37,7 @@ public record Quantization(QuantType type, int blockSize, boolean doubleQuant, L
      */
     static boolean skips(List<String> skipModules, String module) {
         return skipModules.stream()
-                .anyMatch(skip ->
-                        module.endsWith(skip) || pattern(skip).matcher(module).lookingAt());
+                .anyMatch(skip -> module.endsWith(skip) || pattern(skip).matchesStart(module));
     }
 
     /** @throws IllegalArgumentException if one is no regular expression */
@@ -49,12 +46,12 @@ public record Quantization(QuantType type, int blockSize, boolean doubleQuant, L
         return List.copyOf(skipModules);
     }
 
-    private static Pattern pattern(String skip) {
+    private static NamePattern pattern(String skip) {
         try {
-            return Pattern.compile("(?:" + skip + ")(?:(?<=\\.)|(?=\\.|$))");
-        } catch (PatternSyntaxException e) {
-            throw new IllegalArgumentException(
-                    "llm_int8_skip_modules '" + skip + "' is no regular expression: " + e.getDescription(), e);
+            NamePattern.of(skip);
+            return NamePattern.of("(?:" + skip + ")(?:(?<=\\.)|(?=\\.|$))");
+        } catch (IllegalArgumentException e) {
+            throw new IllegalArgumentException("llm_int8_skip_modules: " + e.getMessage(), e);
         }
     }
 }

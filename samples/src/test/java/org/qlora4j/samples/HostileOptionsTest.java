@@ -1,0 +1,46 @@
+package org.qlora4j.samples;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Option files that would run something. */
+class HostileOptionsTest {
+    @TempDir
+    Path folder;
+
+    private String refused(String yaml) throws IOException {
+        Path file = Files.writeString(folder.resolve("options.yaml"), yaml);
+        Cli.Output output = assertTimeoutPreemptively(Duration.ofSeconds(20), () -> Cli.qlora("sft", file.toString()));
+        assertEquals(2, output.exit(), output.err());
+        assertTrue(output.err().startsWith("qlora: "), output.err());
+        assertEquals(1, output.err().lines().count(), output.err());
+        return output.err();
+    }
+
+    /** The engine makes maps, lists and scalars; a tag that names a class is no YAML to it. */
+    @ParameterizedTest
+    @ValueSource(
+            strings = {
+                "model: !!javax.script.ScriptEngineManager [!!java.net.URLClassLoader [[!!java.net.URL [\"http://127.0.0.1/\"]]]]",
+                "model: !!python/object/apply:os.system [\"touch FILE\"]",
+                "model: !!python/object:os.PathLike {}",
+                "model: !!java.io.FileOutputStream [\"FILE\"]",
+                "model: !<tag:yaml.org,2002:java.lang.ProcessBuilder> [[\"touch\", \"FILE\"]]"
+            })
+    void tagsMakeNoObjects(String yaml) throws IOException {
+        Path made = folder.resolve("made");
+        String message = refused(yaml.replace("FILE", made.toString()));
+        assertTrue(message.contains("is not YAML"), message);
+        assertFalse(Files.exists(made));
+    }
+}
