@@ -8,6 +8,8 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.FileTime;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
@@ -71,6 +73,7 @@ class LauncherTest {
                 .redirectError(err.toFile());
         Map<String, String> environment = builder.environment();
         environment.put("HOME", home.toString());
+        environment.put("QLORA4J_CACHE", folder.resolve("cache").toString());
         environment.put("JAVA_HOME", old.toString());
         environment.put("PATH", old.resolve("bin") + File.pathSeparator + folder.resolve("tools") + ":/usr/bin:/bin");
         Process process = builder.start();
@@ -116,6 +119,38 @@ class LauncherTest {
         Output output = run(root.resolve("qlora").toString(), "sft", "--help");
         assertEquals(0, output.exit, output.err);
         assertTrue(output.out.contains("--lora_rank"), output.out);
+    }
+
+    /** The archive of classes is made once, is used, and a damaged one costs its time only. */
+    @Test
+    void classDataIsSharedByLaterStarts() throws Exception {
+        putNewJdkAside();
+        build();
+        String qlora = root.resolve("qlora").toString();
+        Output first = run(qlora, "sft", "--help");
+        Path archive;
+        try (Stream<Path> files = Files.list(folder.resolve("cache/classes"))) {
+            List<Path> all = files.toList();
+            assertEquals(1, all.size(), "no partial file is left: " + all);
+            archive = all.getFirst();
+        }
+        assertTrue(archive.toString().endsWith(".jsa"), archive.toString());
+        FileTime made = Files.getLastModifiedTime(archive);
+        Output logged =
+                run("env", "QLORA_JAVA_OPTS=-Xmx1g -Xlog:class+load:file=" + folder.resolve("classes.log"), qlora, "sft", "--help");
+        assertEquals(first, logged);
+        assertEquals(made, Files.getLastModifiedTime(archive));
+        String main = Files.readString(folder.resolve("classes.log"))
+                .lines()
+                .filter(line -> line.contains("org.qlora4j.samples.Main source"))
+                .findFirst()
+                .orElseThrow();
+        assertTrue(main.contains("shared objects file (top)"), main);
+        byte[] bytes = Files.readAllBytes(archive);
+        for (int length : new int[] {0, 4096, bytes.length / 2}) {
+            Files.write(archive, Arrays.copyOf(bytes, length));
+            assertEquals(first, run(qlora, "sft", "--help"), length + " bytes of it");
+        }
     }
 
     @Test
