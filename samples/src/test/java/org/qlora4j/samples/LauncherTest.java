@@ -162,7 +162,8 @@ class LauncherTest {
         assertEquals(0, output.exit, output.err);
         String[] words = output.out.strip().split(" ", 2);
         assertTrue(Files.readString(Path.of(words[0], "release")).contains("JAVA_VERSION=\"2"), words[0]);
-        assertEquals("-f " + root.resolve("pom.xml") + " -B verify", words[1]);
+        assertTrue(words[1].startsWith("-f " + root.resolve("pom.xml") + " "), words[1]);
+        assertTrue(words[1].endsWith(" -B verify"), words[1]);
     }
 
     @Test
@@ -184,11 +185,11 @@ class LauncherTest {
         executable(folder.resolve("tools/mvn"), "echo \"$*\" >&2; exit 1");
         Output output = run(root.resolve("qlora").toString(), "doctor");
         assertEquals(2, output.exit);
-        assertEquals(
-                List.of(
-                        "building qlora4j (once)",
-                        "-f " + root.resolve("pom.xml") + " -B -q package -DskipTests -Dspotless.check.skip=true"),
-                output.err.lines().toList());
+        List<String> lines = output.err.lines().toList();
+        assertEquals(2, lines.size(), output.err);
+        assertEquals("building qlora4j (once)", lines.getFirst());
+        assertTrue(lines.get(1).startsWith("-f " + root.resolve("pom.xml") + " "), output.err);
+        assertTrue(lines.get(1).endsWith(" -B -q package -DskipTests -Dspotless.check.skip=true"), output.err);
     }
 
     /** All kernels have a scalar twin: without the Vector API module the device says so and computes the same. */
