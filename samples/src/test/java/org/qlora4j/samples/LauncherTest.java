@@ -136,8 +136,12 @@ class LauncherTest {
         }
         assertTrue(archive.toString().endsWith(".jsa"), archive.toString());
         FileTime made = Files.getLastModifiedTime(archive);
-        Output logged =
-                run("env", "QLORA_JAVA_OPTS=-Xmx1g -Xlog:class+load:file=" + folder.resolve("classes.log"), qlora, "sft", "--help");
+        Output logged = run(
+                "env",
+                "QLORA_JAVA_OPTS=-Xmx1g -Xlog:class+load:file=" + folder.resolve("classes.log"),
+                qlora,
+                "sft",
+                "--help");
         assertEquals(first, logged);
         assertEquals(made, Files.getLastModifiedTime(archive));
         String main = Files.readString(folder.resolve("classes.log"))

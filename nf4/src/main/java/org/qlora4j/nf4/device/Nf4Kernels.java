@@ -3,8 +3,8 @@ package org.qlora4j.nf4.device;
 import java.util.Locale;
 
 /**
- * Who turns 4-bit codes into fp32 for the CPU's products. The values are the same (NF4 to the
- * bit; FP4 has two zeros, of which libbitsandbytes' AVX-512 code gives one).
+ * Who turns 4-bit codes into fp32 for the CPU's products. The values are the same (NF4 to the bit; FP4 has two zeros,
+ * of which libbitsandbytes' AVX-512 code gives one).
  */
 public enum Nf4Kernels {
     /** {@link #VECTOR} where the JVM has the Vector API, else {@link #BITSANDBYTES} if it can be opened. */
