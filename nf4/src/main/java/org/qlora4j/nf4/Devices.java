@@ -32,7 +32,13 @@ public final class Devices {
      */
     @MustBeClosed
     public static Device open(String name, int threads) {
-        return open(name, threads, DType.F32, Nf4Kernels.AUTO);
+        return open(name, threads, DType.F32);
+    }
+
+    /** As {@link #open(String, int, DType, Nf4Kernels)} with {@link Nf4Kernels#AUTO}. */
+    @MustBeClosed
+    public static Device open(String name, int threads, DType computeType) {
+        return open(name, threads, computeType, Nf4Kernels.AUTO);
     }
 
     /**
