@@ -2,7 +2,6 @@ package org.qlora4j.samples;
 
 import java.io.IOException;
 import java.util.List;
-import java.util.Locale;
 import org.jspecify.annotations.Nullable;
 
 /** What to do about what the machine refuses: room on a disk, the right to write, memory. */
@@ -41,7 +40,8 @@ final class Advice {
 
     /** @param heapBytes the most the heap may have */
     static String outOfMemory(String message, long heapBytes) {
-        String heap = String.format(Locale.ROOT, "%.0f MiB", heapBytes / 1048576.0);
+        // not String.format: the JDK's tables for it did not fit into what was left of a heap of 6 MiB
+        String heap = Math.round(heapBytes / 1048576.0) + " MiB";
         if (message.contains("heap space") || message.contains("array size") || message.contains("GC overhead")) {
             return "the Java heap of " + heap + " is full (" + message
                     + "); give it more with QLORA_JAVA_OPTS=-Xmx4g, or read fewer rows (--dataset FILE#N) or shorter ones"

@@ -31,7 +31,7 @@ class GpuTest {
     @Test
     void kernelsAreTimed() throws IOException {
         Cli.Output output =
-                Cli.qlora("bench", "--device", "cuda:0", "--size", "tiny", "--json", "true", "--natives", natives);
+                Cli.forked("bench", "--device", "cuda:0", "--size", "tiny", "--json", "true", "--natives", natives);
         assertEquals(0, output.exit(), output.err());
         String[] lines = output.out().split("\\R");
         JsonNode json = new ObjectMapper().readTree(lines[lines.length - 1]);
@@ -48,7 +48,7 @@ class GpuTest {
     @Test
     void aCheckWithoutTestsTrainsAndAnswers(@TempDir Path folder) throws IOException {
         Path file = folder.resolve("gpu-check.json");
-        Cli.Output output = Cli.qlora(
+        Cli.Output output = Cli.forked(
                 "gpu-check",
                 "--size",
                 "tiny",
@@ -75,13 +75,22 @@ class GpuTest {
 
     @Test
     void testsRunInAProcessOfTheirOwn() {
+        String before = System.getProperty("qlora4j.natives");
         System.setProperty("qlora4j.natives", natives);
-        GpuTests tests = GpuTests.find();
-        GpuTests.Outcome outcome =
-                tests.run(List.of("org.qlora4j.nf4.device.cuda.BitsAndBytesBlocksTest"), List.of(), System.out);
-        assertTrue(outcome.passed() && outcome.successful() > 5, outcome.toString());
-        GpuTests.Outcome nothing = tests.run(List.of("org.qlora4j.NoTest"), List.of(), System.out);
-        assertFalse(nothing.passed(), nothing.toString());
+        try {
+            GpuTests tests = GpuTests.find();
+            GpuTests.Outcome outcome =
+                    tests.run(List.of("org.qlora4j.nf4.device.cuda.BitsAndBytesBlocksTest"), List.of(), System.out);
+            assertTrue(outcome.passed() && outcome.successful() > 5, outcome.toString());
+            GpuTests.Outcome nothing = tests.run(List.of("org.qlora4j.NoTest"), List.of(), System.out);
+            assertFalse(nothing.passed(), nothing.toString());
+        } finally {
+            if (before == null) {
+                System.clearProperty("qlora4j.natives");
+            } else {
+                System.setProperty("qlora4j.natives", before);
+            }
+        }
     }
 
     @Test

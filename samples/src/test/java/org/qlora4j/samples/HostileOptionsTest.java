@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -42,5 +43,27 @@ class HostileOptionsTest {
         String message = refused(yaml.replace("FILE", made.toString()));
         assertTrue(message.contains("is not YAML"), message);
         assertFalse(Files.exists(made));
+    }
+
+    /** A list in itself, lists that double 30 times, and names that are none. */
+    @ParameterizedTest
+    @ValueSource(
+            strings = {
+                "model: &a [*a]",
+                "model: &a {b: *a}",
+                "a: &a [1,1]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: &d [*c,*c]\ne: &e [*d,*d]\nf: &f [*e,*e]\ng: &g [*f,*f]\nh: &h [*g,*g]\n"
+                        + "i: &i [*h,*h,*h,*h,*h,*h,*h,*h]\nj: &j [*i,*i,*i,*i,*i,*i,*i,*i]\nk: &k [*j,*j,*j,*j,*j,*j,*j,*j]\nmodel: [*k,*k,*k,*k]",
+                "? [a, b]\n: c",
+                "? {a: b}\n: c",
+                "~: c"
+            })
+    void aliasesDoNotGrowAndNamesAreTexts(String yaml) throws IOException {
+        refused(yaml);
+    }
+
+    @Test
+    void listsInLists() throws IOException {
+        refused("model: " + "[".repeat(20_000) + "]".repeat(20_000));
+        refused("model: " + "{a: ".repeat(2_000) + "b" + "}".repeat(2_000));
     }
 }
