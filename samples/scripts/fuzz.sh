@@ -2,7 +2,7 @@
 # Fuzzes the readers of files for longer than verify does: fuzz.sh INPUTS|HOURSh [TARGET...], e.g. fuzz.sh 1000000, or
 # fuzz.sh 2h Gguf Template. Each target has a process of its own and goes on from the inputs that earlier runs found.
 # What breaks a reader is left in samples/target/fuzz/TARGET and ends the script with status 1.
-root=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
 . "$root/.mvn/find-jdk.sh"
 case "${1:-}" in
 *[!0-9h]* | "") sed -n '2,4s/^# //p' "$0" && exit 2 ;;
