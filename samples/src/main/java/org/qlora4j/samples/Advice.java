@@ -40,12 +40,15 @@ final class Advice {
 
     /** @param heapBytes the most the heap may have */
     static String outOfMemory(String message, long heapBytes) {
-        // not String.format: the JDK's tables for it did not fit into what was left of a heap of 6 MiB
-        String heap = Math.round(heapBytes / 1048576.0) + " MiB";
         if (message.contains("heap space") || message.contains("array size") || message.contains("GC overhead")) {
-            return "the Java heap of " + heap + " is full (" + message
-                    + "); give it more with QLORA_JAVA_OPTS=-Xmx4g, or read fewer rows (--dataset FILE#N) or shorter ones"
-                    + " (--max_length)";
+            // neither String.format nor +: what the JDK makes for them did not fit into what was left of 6 MiB
+            return "the Java heap of "
+                    .concat(Long.toString(heapBytes >> 20))
+                    .concat(" MiB is full (")
+                    .concat(message)
+                    .concat(
+                            "); give it more with QLORA_JAVA_OPTS=-Xmx4g, or read fewer rows (--dataset FILE#N) or shorter"
+                                    + " ones (--max_length)");
         }
         if (message.contains("native thread")) {
             return "the system gives no more threads (" + message + "); lower --threads, or raise ulimit -u";

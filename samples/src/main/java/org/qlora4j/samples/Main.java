@@ -39,7 +39,7 @@ public final class Main {
                 throw e;
             }
             Progress.end();
-            System.err.println("qlora: " + Advice.sentence(e));
+            System.err.println("qlora: ".concat(Advice.sentence(e)));
             return 2;
         }
     }
