@@ -75,7 +75,7 @@ public final class Devices {
             try {
                 CudaDriver.initialize();
                 CudaNatives.require();
-                String gpu = "cuda:" + gpuOfRank(CudaDriver.deviceCount(), localRank(System::getenv));
+                String gpu = gpuOfThisRank();
                 return new Choice(gpu, gpu.equals("cuda:0") ? CudaDriver.name(CudaDriver.device(0)) : "by local rank");
             } catch (NativeException e) {
                 return new Choice(
@@ -95,6 +95,10 @@ public final class Devices {
             return "cuda:0";
         }
         CudaDriver.initialize();
+        return gpuOfThisRank();
+    }
+
+    private static String gpuOfThisRank() {
         return "cuda:" + gpuOfRank(CudaDriver.deviceCount(), localRank(System::getenv));
     }
 

@@ -8,7 +8,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.PosixFilePermissions;
-import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
@@ -17,6 +16,7 @@ import java.util.zip.ZipEntry;
 import java.util.zip.ZipOutputStream;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.bindings.NativePackages;
+import org.qlora4j.nf4.file.AtomicFolder;
 
 /**
  * {@code qlora bundle}: an archive for a GPU machine without network, Maven or JDK, on which {@code run-gpu-check} does
@@ -109,7 +109,7 @@ final class Bundle {
                         archive.toString(),
                         NAME));
             } finally {
-                deleteTree(work);
+                AtomicFolder.deleteTree(work);
             }
             System.out.printf(
                     Locale.ROOT,
@@ -180,14 +180,6 @@ final class Bundle {
                 Path copy = to.resolve(from.relativize(file).toString());
                 Files.createDirectories(Objects.requireNonNull(copy.getParent()));
                 Files.copy(file, copy);
-            }
-        }
-    }
-
-    private static void deleteTree(Path folder) throws IOException {
-        try (Stream<Path> files = Files.walk(folder)) {
-            for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
-                Files.delete(file);
             }
         }
     }

@@ -4,9 +4,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.File;
-import java.io.IOException;
 import java.io.PrintStream;
-import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -19,6 +17,7 @@ import org.qlora4j.bindings.CudaNatives;
 import org.qlora4j.bindings.NativePackage;
 import org.qlora4j.nf4.Devices;
 import org.qlora4j.nf4.device.Device;
+import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.samples.bench.GpuBench;
 import org.qlora4j.samples.bench.GpuTraining;
 import org.qlora4j.samples.bench.ModelShape;
@@ -157,11 +156,7 @@ final class GpuCheck {
     }
 
     private void write(Path file) {
-        try {
-            Files.writeString(file, json.toPrettyString() + System.lineSeparator());
-        } catch (IOException e) {
-            throw new UncheckedIOException("cannot write " + file + ": " + e.getMessage(), e);
-        }
+        AtomicFile.writeString(file, json.toPrettyString() + System.lineSeparator());
         out.println();
         out.println("all figures: " + file.toAbsolutePath());
     }

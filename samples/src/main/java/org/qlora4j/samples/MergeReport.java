@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.SplittableRandom;
@@ -18,6 +17,7 @@ import org.qlora4j.lora.model.ModelLoader;
 import org.qlora4j.lora.model.ModelSource;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.lora.text.Message;
+import org.qlora4j.nf4.file.AtomicFolder;
 import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.weight.Weight;
 
@@ -65,7 +65,7 @@ final class MergeReport {
                 compare("dequantized base", base, adapter, dtype, prompts, reference, folder);
             }
         } finally {
-            delete(folder);
+            AtomicFolder.deleteTree(folder);
         }
     }
 
@@ -75,14 +75,6 @@ final class MergeReport {
                 .path("quantization_config")
                 .path("load_in_4bit")
                 .asBoolean();
-    }
-
-    private static void delete(Path folder) throws IOException {
-        try (Stream<Path> files = Files.walk(folder)) {
-            for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
-                Files.delete(file);
-            }
-        }
     }
 
     private static long parameters(Transformer model) {

@@ -61,7 +61,8 @@ final class Session implements AutoCloseable {
         ModelLoader.Int8 int8 = int8(a, adapterPath);
         DType computeType = DType.ofTorchName(a.text("bnb_4bit_compute_dtype"));
         Devices.Choice choice = Devices.choose(a.text("device"));
-        Device device = wrapper.apply(Devices.open(choice.device(), a.integer("threads"), computeType, nf4Kernels(a)));
+        Device device = wrapper.apply(
+                Devices.open(choice.device(), a.integer("threads"), computeType, Nf4Kernels.of(a.text("nf4_kernels"))));
         try {
             System.out.println(device.description() + (choice.reason().isEmpty() ? "" : " (" + choice.reason() + ")"));
             if (a.has("bnb_4bit_compute_dtype") && device.computeType() != computeType) {
@@ -153,14 +154,6 @@ final class Session implements AutoCloseable {
         }
         boolean linears = quantBits(from) == 8;
         return new ModelLoader.Int8(linears, bits == 8, linears ? from.list("llm_int8_skip_modules") : List.of());
-    }
-
-    private static Nf4Kernels nf4Kernels(Arguments a) {
-        try {
-            return Nf4Kernels.of(a.text("nf4_kernels"));
-        } catch (IllegalArgumentException e) {
-            throw new UserException(e.getMessage());
-        }
     }
 
     /** What is quantized to 4 bits, and how. @param adapter as for {@link #int8} */

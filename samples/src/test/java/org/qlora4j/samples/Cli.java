@@ -22,19 +22,25 @@ final class Cli {
         return qloraTyping("", words);
     }
 
-    /** In a process of its own, for what must not stay: a simulated GPU would be the device of all tests behind it. */
-    static Output forked(String... words) throws IOException {
-        List<String> command = new ArrayList<>(List.of(
-                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-Xmx512m",
-                "-XX:+UseSerialGC",
+    /** This process's java and class path, as the start of a command; a main class and its words come next. */
+    static List<String> java(String... options) {
+        List<String> command = new ArrayList<>();
+        command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+        command.addAll(List.of(options));
+        command.addAll(List.of(
                 "--add-modules",
                 "jdk.incubator.vector",
                 "--enable-native-access=ALL-UNNAMED",
-                "-Dqlora4j.root=" + System.getProperty("qlora4j.root"),
                 "-cp",
-                System.getProperty("java.class.path"),
-                Main.class.getName()));
+                System.getProperty("java.class.path")));
+        return command;
+    }
+
+    /** In a process of its own, for what must not stay: a simulated GPU would be the device of all tests behind it. */
+    static Output forked(String... words) throws IOException {
+        List<String> command =
+                java("-Xmx512m", "-XX:+UseSerialGC", "-Dqlora4j.root=" + System.getProperty("qlora4j.root"));
+        command.add(Main.class.getName());
         command.addAll(List.of(words));
         Path out = Files.createTempFile("out", ".txt");
         Path err = Files.createTempFile("err", ".txt");

@@ -43,16 +43,8 @@ class EnduranceTest {
     }
 
     private static List<String> java(String mode, int count) throws IOException, InterruptedException {
-        List<String> command = new ArrayList<>(List.of(
-                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-Xmx64m",
-                "-XX:SoftRefLRUPolicyMSPerMB=0",
-                "-XX:+UseSerialGC",
-                "--add-modules",
-                "jdk.incubator.vector",
-                "--enable-native-access=ALL-UNNAMED",
-                "-cp",
-                System.getProperty("java.class.path"),
+        List<String> command = Cli.java("-Xmx64m", "-XX:SoftRefLRUPolicyMSPerMB=0", "-XX:+UseSerialGC");
+        command.addAll(List.of(
                 EnduranceRun.class.getName(),
                 mode,
                 String.valueOf(count),

@@ -70,13 +70,11 @@ final class FaultRun {
     /** @param shell in front of the command, e.g. a limit */
     Process start(String shell, String javaOptions, String... words) throws IOException {
         List<String> command = new ArrayList<>(List.of("bash", "-c", shell + "exec \"$@\"", "bash"));
-        command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
         // the first compiler alone: starts faster, and the bits are the same
-        command.addAll(List.of(("-Xshare:auto -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData"
-                        + " --add-modules jdk.incubator.vector --enable-native-access=ALL-UNNAMED "
+        command.addAll(Cli.java(("-Xshare:auto -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData "
                         + (javaOptions.isEmpty() ? "-Xmx256m" : javaOptions))
                 .split(" ")));
-        command.addAll(List.of("-cp", System.getProperty("java.class.path"), "org.qlora4j.samples.Main"));
+        command.add(Main.class.getName());
         command.addAll(List.of(words));
         return new ProcessBuilder(command)
                 .redirectOutput(folder.resolve("stdout.txt").toFile())

@@ -56,16 +56,8 @@ class InterruptionTest {
 
     /** @param limit in front of java, e.g. a limit of file sizes */
     private Process start(String limit, String... more) throws IOException {
-        List<String> java = new ArrayList<>(List.of(
-                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-Xmx512m",
-                "-XX:-UsePerfData",
-                "--add-modules",
-                "jdk.incubator.vector",
-                "--enable-native-access=ALL-UNNAMED",
-                "-cp",
-                System.getProperty("java.class.path"),
-                "org.qlora4j.samples.Main"));
+        List<String> java = Cli.java("-Xmx512m", "-XX:-UsePerfData");
+        java.add(Main.class.getName());
         java.addAll(sft);
         java.addAll(List.of(more));
         List<String> command = new ArrayList<>(List.of("bash", "-c", limit + "exec \"$@\"", "bash"));

@@ -80,18 +80,13 @@ final class MpiRun {
     }
 
     private static List<String> java() {
-        return List.of(
-                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+        List<String> command = Cli.java(
                 "-Xmx256m",
                 "-XX:+UseSerialGC",
                 "-XX:-UsePerfData",
-                "--add-modules",
-                "jdk.incubator.vector",
-                "--enable-native-access=ALL-UNNAMED",
-                "-Dqlora4j.golden=" + System.getProperty("qlora4j.golden"),
-                "-cp",
-                System.getProperty("java.class.path"),
-                "org.qlora4j.samples.Main");
+                "-Dqlora4j.golden=" + System.getProperty("qlora4j.golden"));
+        command.add(Main.class.getName());
+        return command;
     }
 
     int finish() throws InterruptedException, IOException {

@@ -111,7 +111,8 @@ public final class AtomicFolder {
         return parent;
     }
 
-    private static void deleteTree(Path root) throws IOException {
+    /** Deletes a folder and what is in it, if it is there; links are deleted, not followed. */
+    public static void deleteTree(Path root) throws IOException {
         if (!Files.exists(root, LinkOption.NOFOLLOW_LINKS)) {
             return;
         }

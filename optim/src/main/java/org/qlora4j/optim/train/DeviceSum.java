@@ -94,7 +94,7 @@ final class DeviceSum implements AutoCloseable {
     }
 
     private int slice(int count, int rank) {
-        return (int) ((long) count * rank / ranks.size());
+        return Passes.start(count, rank, ranks.size());
     }
 
     private int length(int count, int rank) {

@@ -143,22 +143,23 @@ final class GradientSum implements AutoCloseable {
         int[] sendWords = new int[ranks];
         int[] receiveWords = new int[ranks];
         List<Passes.Node> all = passes.nodes();
-        int mine = (int) slice(count, communicator.rank() + 1) - (int) slice(count, communicator.rank());
+        List<Tensor> blocks = mine();
+        int mine = slice(count, communicator.rank() + 1) - slice(count, communicator.rank());
         int words = bytes() / 4;
         for (int r = 0; r < ranks; r++) {
-            slice[r] = (int) (slice(count, r + 1) - slice(count, r)) * words;
+            slice[r] = (slice(count, r + 1) - slice(count, r)) * words;
             sendWords[r] = Math.multiplyExact(slice[r], nodes.size());
             receiveWords[r] = Math.multiplyExact(mine * words, passes.nodes(r).size());
         }
         sent = room(sent, (long) count * bytes() * Math.max(1, nodes.size()));
         received = room(received, Math.max((long) all.size() * mine, count) * bytes());
         for (int k = 0; k < nodes.size(); k++) {
-            device.download(mine().get(k).cols(from, count), host, 0);
+            device.download(blocks.get(k).cols(from, count), host, 0);
             for (int r = 0; r < ranks; r++) {
-                long first = slice(count, r);
+                int first = slice(count, r);
                 int length = slice[r] * 4;
-                long at = first * bytes() * nodes.size() + (long) k * length;
-                MemorySegment.copy(host, (int) first * bytes(), sent, JAVA_BYTE, at, length);
+                long at = (long) first * bytes() * nodes.size() + (long) k * length;
+                MemorySegment.copy(host, first * bytes(), sent, JAVA_BYTE, at, length);
             }
         }
         communicator.exchange(sent, sendWords, received, receiveWords);
@@ -169,8 +170,8 @@ final class GradientSum implements AutoCloseable {
         device.upload(gradients.cols(from, count), host, 0);
     }
 
-    private long slice(int count, int rank) {
-        return (long) count * rank / communicator.size();
+    private int slice(int count, int rank) {
+        return Passes.start(count, rank, communicator.size());
     }
 
     /** {@code to += from} of received slices: one rounding each, as the device adds. */

@@ -62,9 +62,14 @@ record Passes(int count, int ranks) {
         return left >= 0 ? left : right;
     }
 
+    /** Where a rank's share of {@code count} things begins; it ends where the next rank's begins. */
+    static int start(int count, int rank, int ranks) {
+        return (int) ((long) count * rank / ranks);
+    }
+
     /** First pass of a rank; its last is before the next rank's first. */
     int from(int rank) {
-        return (int) ((long) count * rank / ranks);
+        return start(count, rank, ranks);
     }
 
     int to(int rank) {
