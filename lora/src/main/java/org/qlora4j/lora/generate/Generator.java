@@ -1,16 +1,12 @@
 package org.qlora4j.lora.generate;
 
-import java.util.Arrays;
-import java.util.BitSet;
+import java.util.ArrayList;
+import java.util.Iterator;
 import java.util.List;
-import java.util.SplittableRandom;
 import java.util.function.Consumer;
-import org.qlora4j.lora.model.KvCache;
 import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.lora.text.ChatText;
 import org.qlora4j.lora.text.Message;
-import org.qlora4j.lora.text.StreamingDecoder;
-import org.qlora4j.nf4.device.Scope;
 
 /** Answers conversations. One thread at a time, the model's. */
 public final class Generator {
@@ -42,68 +38,94 @@ public final class Generator {
 
     /** What follows some tokens; otherwise as {@link #answer}. */
     public String complete(int[] ids, Sampling sampling, Ending ending, Consumer<String> stream) {
-        int limit = model.config().maxPositionEmbeddings();
-        if (ids.length == 0 || ids.length >= limit) {
-            throw new IllegalArgumentException("the prompt has " + ids.length + " tokens, the model takes 1 to "
-                    + (limit - 1) + "; shorten the conversation");
-        }
-        int capacity = (int) Math.min(limit, (long) ids.length + ending.maxNewTokens());
-        SplittableRandom random = new SplittableRandom(sampling.seed());
-        StreamingDecoder decoder = text.tokenizer().streamingDecoderSkippingSpecial();
-        Answer answer = new Answer(new StopWords(ending.stopWords()), stream);
-        BitSet seen = new BitSet();
-        Arrays.stream(ids).forEach(seen::set);
-        try (Scope scope = model.device().newScope()) {
-            KvCache cache = model.newCache(capacity, scope);
-            int[] next = ids;
-            for (int i = 0; cache.length() + next.length <= capacity && i < ending.maxNewTokens(); i++) {
-                int token = sampling.choose(model.nextLogits(next, cache), seen, random);
-                if (text.stopIds().contains(token) || answer.add(decoder.accept(token))) {
-                    break;
-                }
-                seen.set(token);
-                next = new int[] {token};
+        try (Answer answer = new Answer(ids, model, text, sampling, ending, stream)) {
+            boolean ends = false;
+            while (!ends) {
+                ends = answer.add(model.nextLogits(answer.next(), answer.cache()));
             }
+            return answer.end();
         }
-        answer.add(decoder.finish());
-        return answer.end();
     }
 
-    /** The text so far, and how much of it has been shown. */
-    private static final class Answer {
-        private final StopWords stopWords;
-        private final Consumer<String> stream;
-        private final StringBuilder text = new StringBuilder();
-        private int shown;
-        private boolean stopped;
+    /** The answers to conversations, several at a time; see {@link #completeAll}. */
+    public List<String> answerAll(List<List<Message>> conversations, Sampling sampling, Ending ending, int batchSize) {
+        List<int[]> prompts = conversations.stream()
+                .map(c -> text.tokenizer().encode(text.chatTemplate().render(c, true)))
+                .toList();
+        String[] answers = new String[prompts.size()];
+        completeAll(prompts, sampling, ending, batchSize, (prompt, answer, tokens) -> answers[prompt] = answer);
+        return List.of(answers);
+    }
 
-        Answer(StopWords stopWords, Consumer<String> stream) {
-            this.stopWords = stopWords;
-            this.stream = stream;
+    /** Takes the answers of {@link #completeAll}. */
+    @FunctionalInterface
+    public interface Answers {
+        /**
+         * An answer is whole.
+         *
+         * @param prompt its number, from 0; answers need not end in the order of their prompts
+         * @param tokens of the answer
+         */
+        void answered(int prompt, String answer, int tokens);
+    }
+
+    /**
+     * What follows each of several prompts. A pass of the model takes one token of each answer in the making, or the
+     * whole prompt of one that begins; when an answer ends, the next prompt takes its place. Every answer has random
+     * numbers of its own, so it is the one that {@link #complete} gives, as far as the logits are the same:
+     * {@link Transformer#nextLogits(List, List)} says where they differ in the last digits.
+     *
+     * @param batchSize answers in the making at a time, each with a key/value cache
+     * @throws IllegalArgumentException before the first answer, if a prompt does not fit into the model's positions
+     */
+    public void completeAll(List<int[]> prompts, Sampling sampling, Ending ending, int batchSize, Answers answers) {
+        if (batchSize < 1) {
+            throw new IllegalArgumentException("max_batch_size must be at least 1, got " + batchSize);
         }
-
-        /** @return whether a stop word ends the answer */
-        boolean add(String piece) {
-            if (!stopped && !piece.isEmpty()) {
-                text.append(piece);
-                int stop = stopWords.find(text, shown);
-                stopped = stop >= 0;
-                text.setLength(stopped ? stop : text.length());
-                show(stopped ? stop : stopWords.certain(text));
+        cacheBytes(prompts, ending);
+        List<Running> running = new ArrayList<>();
+        int begun = 0;
+        try {
+            while (begun < prompts.size() || !running.isEmpty()) {
+                for (; begun < prompts.size() && running.size() < batchSize; begun++) {
+                    running.add(begin(begun, prompts.get(begun), sampling, ending));
+                }
+                float[][] logits = model.nextLogits(
+                        running.stream().map(r -> r.answer.next()).toList(),
+                        running.stream().map(r -> r.answer.cache()).toList());
+                Iterator<Running> each = running.iterator();
+                for (float[] row : logits) {
+                    Running r = each.next();
+                    if (r.answer.add(row)) {
+                        each.remove();
+                        r.answer.close();
+                        answers.answered(r.prompt, r.answer.end(), r.answer.tokens());
+                    }
+                }
             }
-            return stopped;
+        } finally {
+            running.forEach(r -> r.answer.close());
         }
+    }
 
-        private void show(int to) {
-            if (to > shown) {
-                stream.accept(text.substring(shown, to));
-                shown = to;
-            }
+    /**
+     * What the key/value cache of each prompt and its answer takes of the device's memory.
+     *
+     * @throws IllegalArgumentException if a prompt does not fit into the model's positions
+     */
+    public long[] cacheBytes(List<int[]> prompts, Ending ending) {
+        long[] bytes = new long[prompts.size()];
+        for (int i = 0; i < bytes.length; i++) {
+            String name = "prompt " + (i + 1) + " of " + bytes.length;
+            bytes[i] = model.cacheBytes(Answer.capacity(prompts.get(i), name, model, ending));
         }
+        return bytes;
+    }
 
-        String end() {
-            show(text.length());
-            return text.toString();
-        }
+    private record Running(int prompt, Answer answer) {}
+
+    @SuppressWarnings("MustBeClosedChecker") // completeAll closes it
+    private Running begin(int prompt, int[] ids, Sampling sampling, Ending ending) {
+        return new Running(prompt, new Answer(ids, model, text, sampling, ending, piece -> {}));
     }
 }

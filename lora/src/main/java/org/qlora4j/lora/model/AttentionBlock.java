@@ -1,5 +1,6 @@
 package org.qlora4j.lora.model;
 
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.device.AttentionShape;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -62,9 +63,10 @@ final class AttentionBlock {
      *
      * @param y result [N, C], not x
      * @param x [N, C]
-     * @param cache keys and values of earlier tokens, to which this pass's are added; null in training
+     * @param caches of each sequence: keys and values of earlier tokens, to which this pass's are added; null in
+     *     training
      */
-    Saved forward(Tensor y, Tensor x, Sequences sequences, KvCache.@Nullable Layer cache, Step step) {
+    Saved forward(Tensor y, Tensor x, Sequences sequences, @Nullable List<KvCache.Layer> caches, Step step) {
         int n = x.rows();
         Norm.Saved input = inputNorm.forward(x, step);
         Projection.Saved projected = qkv.forward(input.y(), step);
@@ -72,20 +74,43 @@ final class AttentionBlock {
         Norm.Saved k = kNorm.forward(projected.product(1), step);
         rotate(q.y(), k.y(), sequences, false, step);
 
-        Tensor keys = k.y();
-        Tensor values = projected.product(2);
-        int[] keyOffsets = sequences.offsets();
-        if (cache != null) {
-            cache.append(keys, values, step.ops());
-            keys = cache.keys();
-            values = cache.values();
-            keyOffsets = new int[] {0, keys.rows()};
-        }
-        AttentionShape shape = shape(sequences.offsets(), keyOffsets);
+        AttentionShape shape = shape(sequences.offsets(), sequences.offsets());
         Tensor heads = step.newTensor(n, config.queryWidth());
         Tensor logSumExp = step.newPrecise(config.numHeads(), n);
-        step.ops().attention(heads, logSumExp, q.y(), keys, values, shape);
+        Tensor values = projected.product(2);
+        if (caches == null) {
+            step.ops().attention(heads, logSumExp, q.y(), k.y(), values, shape);
+        } else {
+            cachedAttention(heads, logSumExp, q.y(), k.y(), values, sequences, caches, step);
+        }
         return new Saved(input, projected, q, k, heads, logSumExp, shape, output.forward(y, x, heads, step));
+    }
+
+    /** One sequence after the other, each over its own cache. */
+    private void cachedAttention(
+            Tensor heads,
+            Tensor logSumExp,
+            Tensor q,
+            Tensor k,
+            Tensor v,
+            Sequences sequences,
+            List<KvCache.Layer> caches,
+            Step step) {
+        for (int s = 0; s < caches.size(); s++) {
+            int first = sequences.offsets()[s];
+            int n = sequences.offsets()[s + 1] - first;
+            KvCache.Layer cache = caches.get(s);
+            cache.append(k.rows(first, n), v.rows(first, n), step.ops());
+            Tensor keys = cache.keys();
+            step.ops()
+                    .attention(
+                            heads.rows(first, n),
+                            logSumExp.cols(first, n),
+                            q.rows(first, n),
+                            keys,
+                            cache.values(),
+                            shape(new int[] {0, n}, new int[] {0, keys.rows()}));
+        }
     }
 
     private AttentionShape shape(int[] queryOffsets, int[] keyOffsets) {

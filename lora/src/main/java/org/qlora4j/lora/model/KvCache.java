@@ -1,7 +1,6 @@
 package org.qlora4j.lora.model;
 
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import org.qlora4j.nf4.device.Ops;
 import org.qlora4j.nf4.device.Scope;
@@ -39,20 +38,28 @@ public final class KvCache {
         return layers.get(i);
     }
 
+    /** How many tokens, the last ones, have not been through the model. */
+    int waiting() {
+        return length - layers.getFirst().length;
+    }
+
+    /** Copies the first {@code count} of those to {@code to[at …]}. */
+    void copyWaiting(int[] to, int at, int count) {
+        System.arraycopy(ids, length - waiting(), to, at, count);
+    }
+
     /**
-     * Adds tokens and says which ones must go through the model: the new ones, or all, where the sequence becomes one
-     * that is turned by other rotary frequencies from its first token on.
+     * Adds tokens. All of the sequence must go through the model again where it becomes one that is turned by other
+     * rotary frequencies from its first token on.
      */
-    int[] accept(int[] next, ModelConfig config) {
+    void accept(int[] next, ModelConfig config) {
         int border = config.longRowsAbove();
         boolean crossing = length + next.length > border && (length <= border || config.ropeChangesWithLength());
         System.arraycopy(next, 0, ids, length, next.length);
         length += next.length;
-        if (!crossing) {
-            return next;
+        if (crossing) {
+            layers.forEach(layer -> layer.length = 0);
         }
-        layers.forEach(layer -> layer.length = 0);
-        return Arrays.copyOf(ids, length);
     }
 
     /** One layer's keys and values, [capacity, Hkv·D] each. */

@@ -23,10 +23,11 @@ final class Layer {
      *
      * @param y [N, C]; null to recompute only what backward needs
      * @param x [N, C]
+     * @param caches as in {@link AttentionBlock#forward}
      */
-    Saved forward(@Nullable Tensor y, Tensor x, Sequences sequences, KvCache.@Nullable Layer cache, Step step) {
+    Saved forward(@Nullable Tensor y, Tensor x, Sequences sequences, @Nullable List<KvCache.Layer> caches, Step step) {
         Tensor middle = step.newTensor(x.rows(), x.cols());
-        AttentionBlock.Saved a = attention.forward(middle, x, sequences, cache, step);
+        AttentionBlock.Saved a = attention.forward(middle, x, sequences, caches, step);
         return new Saved(a, mlp.forward(y, middle, step));
     }
 

@@ -29,10 +29,10 @@ final class Rotary {
         for (int s = 0; s + 1 < offsets.length; s++) {
             int n = offsets[s + 1] - offsets[s];
             apply(
-                    sequences.length(s) > longRowsAbove ? longRows : table,
+                    sequences.lengths()[s] > longRowsAbove ? longRows : table,
                     x.rows(offsets[s], n),
                     sequences,
-                    sequences.length(s),
+                    sequences.lengths()[s],
                     sequences.positions().cols(offsets[s], n),
                     inverse,
                     step);

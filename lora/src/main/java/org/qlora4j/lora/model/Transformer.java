@@ -14,6 +14,9 @@ import org.qlora4j.nf4.tensor.Tensor;
  * <p>Owns its weights: close frees them. One thread at a time, the device's.
  */
 public final class Transformer implements AutoCloseable {
+    /** Most tokens of a pass over cached sequences, so that a long prompt takes no more memory than a short one. */
+    private static final int PASS_TOKENS = 512;
+
     private final ModelConfig config;
     private final Device device;
     private final Scope weights;
@@ -233,7 +236,11 @@ public final class Transformer implements AutoCloseable {
             Step step = new Step(device.ops(), scope, false, 0);
             Sequences sequences = Sequences.whole(device, scope, new int[] {0, ids.length});
             Tensor hidden = forward(embed(ids, step), sequences, null, step);
-            return downloadLogits(hidden, step);
+            Tensor logits = step.newTensor(hidden.rows(), head.output.out());
+            head.logits(logits, hidden, step);
+            float[] values = new float[Math.toIntExact(logits.numel())];
+            device.download(logits, values, 0);
+            return values;
         }
     }
 
@@ -246,6 +253,16 @@ public final class Transformer implements AutoCloseable {
         return new KvCache(config, capacity, scope);
     }
 
+    /** What a cache takes of the device's memory. @param capacity as in {@link #newCache} */
+    public long cacheBytes(int capacity) {
+        return 2L
+                * config.numLayers()
+                * capacity
+                * config.numKvHeads()
+                * config.headDim()
+                * device.floatType().bytes();
+    }
+
     /**
      * Logits behind the last of the given tokens, which continue the cached sequence and are added to it.
      *
@@ -253,19 +270,52 @@ public final class Transformer implements AutoCloseable {
      * @return [V]
      */
     public float[] nextLogits(int[] ids, KvCache cache) {
-        if (ids.length == 0 || cache.length() + ids.length > cache.capacity()) {
-            throw new IllegalArgumentException("the cache holds " + cache.length() + " of at most " + cache.capacity()
-                    + " tokens; cannot add " + ids.length);
-        }
-        if (cache.length() == 0) {
+        return nextLogits(List.of(ids), List.of(cache))[0];
+    }
+
+    /**
+     * As {@link #nextLogits(int[], KvCache)} for several sequences at once, so that weights are read once for all of
+     * them: prompts and single tokens together, in passes of at most 512 tokens, however many there are. Products of
+     * many rows may be summed in another order than those of few: the last digits of logits depend on what else is in
+     * the pass, but for the reference device.
+     *
+     * @param ids at least one token for each sequence
+     * @param caches of the sequences, no two the same
+     * @return [V] for each
+     */
+    public float[][] nextLogits(List<int[]> ids, List<KvCache> caches) {
+        if (CachedPass.accept(ids, caches, config)) {
             updateLinears();
         }
-        int[] next = cache.accept(ids, config);
+        float[][] logits = new float[ids.size()][];
+        for (int done = 0; done < logits.length; ) {
+            CachedPass pass = CachedPass.of(caches.subList(done, logits.length), PASS_TOKENS);
+            nextLogits(pass, logits, done);
+            done += pass.ends().length;
+        }
+        return logits;
+    }
+
+    /** @param logits takes those of the sequences that come to their end, from {@code at} on */
+    private void nextLogits(CachedPass pass, float[][] logits, int at) {
         try (Scope scope = device.newScope()) {
             Step step = new Step(device.ops(), scope, false, 0);
-            Sequences sequences = Sequences.next(device, scope, cache.length() - next.length, next.length);
-            Tensor hidden = forward(embed(next, step), sequences, cache, step);
-            return downloadLogits(hidden.rows(next.length - 1, 1), step);
+            Tensor hidden = forward(embed(pass.ids(), step), pass.sequences(device, scope), pass, step);
+            int count = pass.ends().length;
+            if (count == 0) {
+                return;
+            }
+            Tensor last = hidden;
+            if (count < hidden.rows()) {
+                last = step.newTensor(count, hidden.cols());
+                step.ops().gatherRows(last, hidden, upload(pass.ends(), step));
+            }
+            Tensor found = step.newTensor(count, head.output.out());
+            head.logits(found, last, step);
+            for (int i = 0; i < count; i++) {
+                logits[at + i] = new float[found.cols()];
+                device.download(found.rows(i, 1), logits[at + i], 0);
+            }
         }
     }
 
@@ -277,25 +327,17 @@ public final class Transformer implements AutoCloseable {
     }
 
     /** Layers in turn, each in a scope of its own, between two buffers. */
-    private Tensor forward(Tensor x, Sequences sequences, @Nullable KvCache cache, Step step) {
+    private Tensor forward(Tensor x, Sequences sequences, @Nullable CachedPass cached, Step step) {
         Tensor y = step.newTensor(x.rows(), x.cols());
         for (int i = 0; i < layers.size(); i++) {
             try (Scope temporary = device.newScope()) {
-                layers.get(i).forward(y, x, sequences, cache == null ? null : cache.layer(i), step.in(temporary));
+                layers.get(i).forward(y, x, sequences, cached == null ? null : cached.layer(i), step.in(temporary));
             }
             Tensor swap = x;
             x = y;
             y = swap;
         }
         return x;
-    }
-
-    private float[] downloadLogits(Tensor hidden, Step step) {
-        Tensor logits = step.newTensor(hidden.rows(), head.output.out());
-        head.logits(logits, hidden, step);
-        float[] values = new float[Math.toIntExact(logits.numel())];
-        device.download(logits, values, 0);
-        return values;
     }
 
     private TokenLosses lossesOf(

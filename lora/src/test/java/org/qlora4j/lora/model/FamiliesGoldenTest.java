@@ -19,6 +19,7 @@ import org.junit.jupiter.api.TestInstance;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.qlora4j.lora.adapter.AdapterFiles;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.MergedWeights;
@@ -84,7 +85,28 @@ class FamiliesGoldenTest {
         }
     }
 
-    private static ModelSource source(JsonNode golden) {
+    /** Also where a row that grows long is turned by other frequencies from its beginning on. */
+    @ParameterizedTest
+    @ValueSource(
+            strings = {
+                "llama_dynamic_long_rows",
+                "phi3_longrope",
+                "gemma3",
+                "smollm3_no_rope_layers",
+                "qwen2_layer_types"
+            })
+    void severalSequencesAtOnce(String name) throws IOException {
+        JsonNode golden =
+                GoldenCase.JSON.readTree(Path.of(System.getProperty("qlora4j.golden"), "families", name + ".json")
+                        .toFile());
+        int[][] rows = GoldenCase.JSON.convertValue(golden.get("rows"), int[][].class);
+        try (ModelSource source = source(golden);
+                Transformer model = load(source, device("reference"))) {
+            assertEquals(0, SeveralSequences.apart(model, List.of(rows)));
+        }
+    }
+
+    static ModelSource source(JsonNode golden) {
         ObjectNode json = (ObjectNode) golden.get("config");
         ModelConfig config = ModelFamily.read(Path.of("config.json"), json);
         int experts = json.path("num_local_experts").asInt();
@@ -96,7 +118,7 @@ class FamiliesGoldenTest {
                 config);
     }
 
-    private static Transformer load(ModelSource source, Device device) {
+    static Transformer load(ModelSource source, Device device) {
         return ModelLoader.load(source, device, new ModelLoader.Options(DType.F32, null, 1), (done, all) -> {});
     }
 

@@ -238,4 +238,19 @@ abstract class GoldenModels {
             }
         }
     }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"gemma3_text_tiny", "llama_4bit_tiny/nf4_dq", "qwen3_moe"})
+    void severalSequencesAtOnce(String name) throws IOException {
+        GoldenCase c = GoldenCase.open(name);
+        try (Transformer model = c.load(device);
+                LoraAdapter adapter = c.attach(model)) {
+            assertTrue(adapter.parameters().count() > 0, name);
+            List<int[]> rows = c.rows().stream().map(Batch.Row::ids).limit(4).toList();
+            double apart = SeveralSequences.apart(model, rows);
+            // the reference computes each row by itself
+            double limit = device.name().equals("reference") ? 0 : tolerances.logits;
+            assertTrue(apart <= limit, "logits differ by " + apart);
+        }
+    }
 }
