@@ -3,16 +3,14 @@ package org.qlora4j.samples;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
-import org.jspecify.annotations.Nullable;
-import org.qlora4j.lora.generate.Ending;
-import org.qlora4j.lora.generate.Generator;
 import org.qlora4j.lora.generate.Prompt;
-import org.qlora4j.lora.generate.Sampling;
 import org.qlora4j.lora.generate.TextMetrics;
 import org.qlora4j.lora.model.Batch;
 import org.qlora4j.lora.model.TokenLosses;
+import org.qlora4j.lora.model.Transformer;
 import org.qlora4j.nf4.file.AtomicFile;
 
 /**
@@ -33,24 +31,38 @@ final class Eval {
     }
 
     static int run(Arguments a) {
-        Sampling sampling = Infer.sampling(a);
-        Ending ending = Infer.ending(a);
+        Answering answering = new Answering(a);
         boolean generate = a.bool("predict_with_generate");
         EvaluationRows wanted = new EvaluationRows(a);
         try (Session session = Session.open(a, 0)) {
             session.requireOneAdapter();
             List<Batch.Row> rows =
                     wanted.read(session.text(), session.model().config().vocabSize());
-            Generator generator = generate ? new Generator(session.model(), session.text()) : null;
+            List<Prompt> prompts = generate ? rows.stream().map(Prompt::of).toList() : List.of();
+            List<int[]> ids = prompts.stream().map(Prompt::ids).toList();
+            answering.requireRoom(ids, session);
             Sums sums = new Sums();
-            StringBuilder out = new StringBuilder();
-            for (int i = 0; i < rows.size(); i++) {
-                out.append(row(rows.get(i), session, generator, sampling, ending, sums))
-                        .append('\n');
-                Progress.bar("evaluating", i + 1, rows.size());
+            List<ObjectNode> lines = new ArrayList<>();
+            for (Batch.Row row : rows) {
+                lines.add(losses(row, session.model(), sums));
+                Progress.bar("evaluating", lines.size(), rows.size());
             }
             Progress.end();
+            if (generate) {
+                System.out.println(answering.all(
+                        ids,
+                        session,
+                        (row, answer, tokens) -> compare(
+                                answer,
+                                session.text()
+                                        .tokenizer()
+                                        .decodeSkippingSpecial(prompts.get(row).reference()),
+                                lines.get(row),
+                                sums)));
+            }
             if (a.has("result_path")) {
+                StringBuilder out = new StringBuilder();
+                lines.forEach(line -> out.append(line).append('\n'));
                 AtomicFile.writeString(Path.of(a.text("result_path")), out.toString());
             }
             print(sums, rows.size(), generate);
@@ -58,42 +70,34 @@ final class Eval {
         return 0;
     }
 
-    /** One line of the result. */
-    private static ObjectNode row(
-            Batch.Row row,
-            Session session,
-            @Nullable Generator generator,
-            Sampling sampling,
-            Ending ending,
-            Sums sums) {
+    /** The beginning of a row's line. */
+    private static ObjectNode losses(Batch.Row row, Transformer model, Sums sums) {
         ObjectNode line = JsonNodeFactory.instance.objectNode();
         int labels = row.labelTokens();
         if (labels > 0) {
-            TokenLosses losses = session.model().evaluate(new Batch(List.of(row)));
+            TokenLosses losses = model.evaluate(new Batch(List.of(row)));
             sums.loss += losses.sum();
             sums.correct += losses.correct();
             line.put("loss", losses.sum() / labels);
             line.put("token_acc", (double) losses.correct() / labels);
         }
         sums.labels += labels;
-        line.put("label_tokens", labels);
-        if (generator != null) {
-            Prompt prompt = Prompt.of(row);
-            String answer = generator.complete(prompt.ids(), sampling, ending, piece -> {});
-            String reference = session.text().tokenizer().decodeSkippingSpecial(prompt.reference());
-            double rougeL = TextMetrics.rougeL(answer, reference);
-            double bleu = TextMetrics.bleu(answer, reference);
-            boolean exact = TextMetrics.exactMatch(answer, reference);
-            sums.rougeL += rougeL;
-            sums.bleu += bleu;
-            sums.exact += exact ? 1 : 0;
-            line.put("response", answer);
-            line.put("labels", reference);
-            line.put("rouge-l", rougeL);
-            line.put("bleu-4", bleu);
-            line.put("exact_match", exact);
-        }
-        return line;
+        return line.put("label_tokens", labels);
+    }
+
+    /** The rest of a row's line. */
+    private static void compare(String answer, String reference, ObjectNode line, Sums sums) {
+        double rougeL = TextMetrics.rougeL(answer, reference);
+        double bleu = TextMetrics.bleu(answer, reference);
+        boolean exact = TextMetrics.exactMatch(answer, reference);
+        sums.rougeL += rougeL;
+        sums.bleu += bleu;
+        sums.exact += exact ? 1 : 0;
+        line.put("response", answer);
+        line.put("labels", reference);
+        line.put("rouge-l", rougeL);
+        line.put("bleu-4", bleu);
+        line.put("exact_match", exact);
     }
 
     private static void print(Sums s, int rows, boolean generated) {

@@ -173,6 +173,13 @@ final class MemoryReport {
         }
     }
 
+    /** What this process may still take of a device's memory. @param maxMemory the option; empty if it is not given */
+    static long left(Device device, String maxMemory) {
+        boolean gpu = Devices.isCuda(device.name());
+        long held = gpu ? device.bytesHeld() + MemoryEstimate.CUDA_CONTEXT_BYTES : peakProcessBytes();
+        return maxMemory.isEmpty() ? available(device.name(), 0) : bytes(maxMemory) - held;
+    }
+
     private static String available(int ranks) {
         return ranks == 1 ? " available" : " available to each of the " + ranks + " ranks of this machine";
     }

@@ -21,13 +21,16 @@ final class Options {
 
     private static final Option SIZE = text("size", "qwen3-14b", "sizes of a GPU's benchmark: qwen3-14b, or tiny");
 
+    private static final Option MAX_BATCH_SIZE =
+            integer("max_batch_size", "1", "rows of a data set that are answered at a time");
+
     static final Group MACHINE = new Group(
             "Machine",
             List.of(
                     text("device", "auto", "auto (a GPU if there is one), cpu, cuda:0, or reference (slow)"),
                     integer("threads", "0", "threads of the CPU device; 0: one per core"),
                     text("nf4_kernels", "auto", "who decodes 4-bit weights there: vector or bitsandbytes, same bits"),
-                    text("max_memory", "", "sft refuses to need more, e.g. 8GB; default: what is available"),
+                    text("max_memory", "", "what sft and answers may take, e.g. 8GB; default: what is available"),
                     NATIVES_FOLDER));
 
     static final Group NATIVES = new Group(
@@ -195,7 +198,8 @@ final class Options {
                     number("temperature", "0", "0 takes the likeliest token"),
                     integer("top_k", "0", "choose among this many of the likeliest tokens; 0: all"),
                     number("top_p", "1", "choose among the likeliest tokens that reach this probability together"),
-                    number("repetition_penalty", "1", "above 1, tokens that were there already become less likely")));
+                    number("repetition_penalty", "1", "above 1, tokens that were there already become less likely"),
+                    MAX_BATCH_SIZE));
 
     static final Group ANSWERS = new Group(
             "Answers",
@@ -234,7 +238,8 @@ final class Options {
                     integer("steps", "4", "timed steps"),
                     bool("profile", "false", "print the time of each operation; slows decoding a little"),
                     integer("rows", "16", "rows of the workload instructions"),
-                    integer("max_new_tokens", "128", "tokens of the workload generate")));
+                    integer("max_new_tokens", "128", "tokens of the workload generate"),
+                    MAX_BATCH_SIZE));
 
     static final Group GPU_CHECK = new Group(
             "Check of a GPU",

@@ -19,8 +19,13 @@ final class Progress {
     }
 
     static void bar(String what, int done, int all) {
+        bar(what, done, all, "");
+    }
+
+    /** @param more what is said behind the bar */
+    static void bar(String what, int done, int all, String more) {
         int filled = (int) (20L * done / Math.max(1, all));
-        line("%s [%s%s] %d/%d".formatted(what, "=".repeat(filled), " ".repeat(20 - filled), done, all));
+        line("%s [%s%s] %d/%d%s".formatted(what, "=".repeat(filled), " ".repeat(20 - filled), done, all, more));
     }
 
     /** Ends the line. */

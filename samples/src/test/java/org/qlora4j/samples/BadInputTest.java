@@ -74,6 +74,8 @@ class BadInputTest {
                 "--model is missing | infer --prompt Hi",
                 "device 'gpu' is not supported; supported: auto, cpu, reference | infer --model x --device gpu",
                 "top_p must be in (0, 1], got 2.0 | infer --model x --top_p 2",
+                "--max_batch_size must be at least 1, got 0 | infer --model x --max_batch_size 0",
+                "--max_batch_size must be at least 1, got -1 | bench --workload generate --model x --max_batch_size -1",
                 "export needs | export --model x",
             })
     void optionsAndMissingFiles(String sentence, String words) throws IOException {

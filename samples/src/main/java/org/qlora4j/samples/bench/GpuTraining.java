@@ -209,7 +209,7 @@ public final class GpuTraining {
 
     /** One token reads all weights but the embedding. */
     private ObjectNode decode(Transformer model, int tokens) {
-        ObjectNode json = new ModelBench(model, () -> {}).generate(tokens, 1);
+        ObjectNode json = new ModelBench(model, () -> {}).generate(tokens, 1, 1);
         double rate = json.get("tokens_per_second").asDouble();
         double bytes = NF4_BYTES * shape.linearWeights() + 2.0 * shape.outputWeights();
         double floor = card.seconds(0, bytes);

@@ -6,6 +6,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
+import java.util.stream.IntStream;
 import org.qlora4j.lora.adapter.LoraAdapter;
 import org.qlora4j.lora.adapter.LoraConfig;
 import org.qlora4j.lora.model.Batch;
@@ -115,13 +116,15 @@ public final class ModelBench {
     }
 
     /**
-     * Greedy tokens behind a prompt of 64 random ones: time to the first, and the rate of the others.
+     * Greedy tokens behind prompts of 64 random ones: time to the first, and the rate of the others in all.
      *
      * @param tokens to generate
+     * @param batch prompts at a time
      * @param rounds timed ones, after as many that are not
      */
-    public ObjectNode generate(int tokens, int rounds) {
-        int[] prompt = randomIds(PROMPT, 0);
+    public ObjectNode generate(int tokens, int batch, int rounds) {
+        List<int[]> prompts =
+                IntStream.range(0, batch).mapToObj(i -> randomIds(PROMPT, i)).toList();
         double[] first = new double[rounds];
         double[] rate = new double[rounds];
         for (int i = -rounds; i < rounds; i++) {
@@ -129,20 +132,26 @@ public final class ModelBench {
                 timingStarts.run();
             }
             try (Scope scope = model.device().newScope()) {
-                KvCache cache = model.newCache(PROMPT + tokens, scope);
+                List<KvCache> caches = prompts.stream()
+                        .map(p -> model.newCache(PROMPT + tokens, scope))
+                        .toList();
                 long start = System.nanoTime();
-                int token = best(model.nextLogits(prompt, cache));
+                float[][] logits = model.nextLogits(prompts, caches);
                 long answered = System.nanoTime();
                 for (int n = 1; n < tokens; n++) {
-                    token = best(model.nextLogits(new int[] {token}, cache));
+                    List<int[]> next = Arrays.stream(logits)
+                            .map(row -> new int[] {best(row)})
+                            .toList();
+                    logits = model.nextLogits(next, caches);
                 }
                 if (i >= 0) {
                     first[i] = (answered - start) / 1e9;
-                    rate[i] = (tokens - 1) / ((System.nanoTime() - answered) / 1e9);
+                    rate[i] = (double) batch * (tokens - 1) / ((System.nanoTime() - answered) / 1e9);
                 }
             }
         }
         ObjectNode line = JsonNodeFactory.instance.objectNode();
+        line.put("max_batch_size", batch);
         line.put("first_token_s", median(first));
         line.put("tokens_per_second", median(rate));
         line.put("peak_mb", ProcessMemory.peakMb());
