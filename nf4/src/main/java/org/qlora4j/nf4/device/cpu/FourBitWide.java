@@ -7,13 +7,14 @@ import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorSpecies;
 import org.qlora4j.bindings.HostMemory;
 
 /**
- * 4-bit codes on 16 lanes (AVX-512), where a 16-entry table is one permute. 64 codes are 8 ints; step t takes two codes
- * of each int in {@link #dot} and all codes of two ints in {@link #decode}.
+ * 4-bit codes on 16 lanes (AVX-512), where a 16-entry table is one permute. Step t takes all codes of two ints in
+ * {@link #decode}, and one code of each of 16 ints in {@link #dot}.
  */
 final class FourBitWide {
     private static final MemorySegment ALL = HostMemory.ALL;
@@ -27,11 +28,12 @@ final class FourBitWide {
     private static final IntVector INTS_1 = lanes(lane -> 2 + lane / 8);
     private static final IntVector INTS_2 = lanes(lane -> 4 + lane / 8);
     private static final IntVector INTS_3 = lanes(lane -> 6 + lane / 8);
-    private static final IntVector PAIRS = lanes(lane -> lane / 2);
-    private static final IntVector SHIFTS_0 = lanes(lane -> FourBitVectors.SHIFT[lane % 2]);
-    private static final IntVector SHIFTS_1 = lanes(lane -> FourBitVectors.SHIFT[2 + lane % 2]);
-    private static final IntVector SHIFTS_2 = lanes(lane -> FourBitVectors.SHIFT[4 + lane % 2]);
-    private static final IntVector SHIFTS_3 = lanes(lane -> FourBitVectors.SHIFT[6 + lane % 2]);
+
+    /** The lanes of the second 64 of 128 codes. */
+    private static final VectorMask<Float> SECOND_HALF = VectorMask.fromLong(F16, 0xFF00);
+
+    /** Whether {@link #dot} can be used: before JDK 24, selectFrom refuses an index beyond the lanes. */
+    static final boolean INDICES_WRAP = Runtime.version().feature() >= 24;
 
     private FourBitWide() {}
 
@@ -76,45 +78,62 @@ final class FourBitWide {
     }
 
     /**
-     * As {@link FourBitVectors#dot}.
+     * As {@link FourBitVectors#dot}, for n of at least 128. Codes are shifted, not masked: selectFrom takes the low
+     * four bits of an index ({@link #INDICES_WRAP}). A row that ends on an odd 64 has its last 128 codes met again, the
+     * first half of them by zeros, so that nothing beyond it is read.
      *
-     * @param x permuted: step t of a chunk of 64 meets, on lane l, element 8·(l / 2) + 2·t + l % 2
+     * @param x as {@link #permute} leaves it
      */
     static void dot(long y, int rows, long table, long packed, long absmax, int blockSize, long x, int n) {
         int log = Integer.numberOfTrailingZeros(blockSize);
         IntVector values = FloatVector.fromMemorySegment(F16, ALL, table, ORDER).reinterpretAsInts();
         FloatVector sum = FloatVector.zero(F16);
+        int chunks = (n + 127) / 128;
+        int toLast = n % 128 == 0 ? 128 : 64;
         long to = y;
         long at = x;
-        int left = n;
-        long all = (long) rows * n;
-        for (long i = 0; i < all; i += 64) {
-            IntVector v = PAIRS.selectFrom(IntVector.fromMemorySegment(I8, ALL, packed + (i >> 1), ORDER)
-                    .reinterpretShape(I16, 0)
-                    .reinterpretAsInts());
-            FloatVector s = v.lanewise(VectorOperators.LSHR, SHIFTS_0)
-                    .and(15)
+        int left = chunks;
+        long i = 0;
+        // one flat loop: a loop per row costs a fifth at 576 columns
+        for (long all = (long) rows * chunks; all > 0; all--) {
+            IntVector v = IntVector.fromMemorySegment(I16, ALL, packed + (i >> 1), ORDER);
+            FloatVector s = v.lanewise(VectorOperators.LSHR, 4)
                     .selectFrom(values)
                     .reinterpretAsFloats()
                     .mul(FloatVector.fromMemorySegment(F16, ALL, at, ORDER));
-            FloatVector t = v.lanewise(VectorOperators.LSHR, SHIFTS_1)
-                    .and(15)
-                    .selectFrom(values)
+            FloatVector t = v.selectFrom(values)
                     .reinterpretAsFloats()
                     .mul(FloatVector.fromMemorySegment(F16, ALL, at + 64, ORDER));
-            s = v.lanewise(VectorOperators.LSHR, SHIFTS_2)
-                    .and(15)
+            s = v.lanewise(VectorOperators.LSHR, 12)
                     .selectFrom(values)
                     .reinterpretAsFloats()
                     .fma(FloatVector.fromMemorySegment(F16, ALL, at + 128, ORDER), s);
-            t = v.lanewise(VectorOperators.LSHR, SHIFTS_3)
-                    .and(15)
+            t = v.lanewise(VectorOperators.LSHR, 8)
                     .selectFrom(values)
                     .reinterpretAsFloats()
                     .fma(FloatVector.fromMemorySegment(F16, ALL, at + 192, ORDER), t);
-            sum = s.add(t).fma(FloatVector.broadcast(F16, get(absmax + 4L * (i >> log))), sum);
-            at += 256;
-            left -= 64;
+            s = v.lanewise(VectorOperators.LSHR, 20)
+                    .selectFrom(values)
+                    .reinterpretAsFloats()
+                    .fma(FloatVector.fromMemorySegment(F16, ALL, at + 256, ORDER), s);
+            t = v.lanewise(VectorOperators.LSHR, 16)
+                    .selectFrom(values)
+                    .reinterpretAsFloats()
+                    .fma(FloatVector.fromMemorySegment(F16, ALL, at + 320, ORDER), t);
+            s = v.lanewise(VectorOperators.LSHR, 28)
+                    .selectFrom(values)
+                    .reinterpretAsFloats()
+                    .fma(FloatVector.fromMemorySegment(F16, ALL, at + 384, ORDER), s);
+            t = v.lanewise(VectorOperators.LSHR, 24)
+                    .selectFrom(values)
+                    .reinterpretAsFloats()
+                    .fma(FloatVector.fromMemorySegment(F16, ALL, at + 448, ORDER), t);
+            FloatVector scale = FloatVector.broadcast(F16, get(absmax + 4L * (i >> log)))
+                    .blend(get(absmax + 4L * (i + 64 >> log)), SECOND_HALF);
+            sum = s.add(t).fma(scale, sum);
+            at += 512;
+            i += left == 2 ? toLast : 128;
+            left--;
             if (left == 0) {
                 // VectorMath.sum, written out so that nothing here depends on what the compiler inlines
                 sum = sum.add(sum.rearrange(VectorMath.BY_8));
@@ -124,7 +143,27 @@ final class FourBitWide {
                 sum = FloatVector.zero(F16);
                 to += 4;
                 at = x;
-                left = n;
+                left = chunks;
+            }
+        }
+    }
+
+    /** {@link Kernels#permute} for {@link #dot}: step t of a chunk of 128 meets, on lane l, element 8·l + t. */
+    static void permute(long y, long x, int n) {
+        int whole = n & -128;
+        for (int chunk = 0; chunk < whole; chunk += 128) {
+            permuteLanes(y + 4L * chunk, x + 4L * chunk, 0);
+        }
+        if (whole < n) {
+            // the elements before are met by the chunk before
+            permuteLanes(y + 4L * whole, x + 4L * (n - 128), 8);
+        }
+    }
+
+    private static void permuteLanes(long y, long x, int firstLane) {
+        for (int step = 0; step < 8; step++) {
+            for (int lane = 0; lane < 16; lane++) {
+                set(y + 4L * (16 * step + lane), lane < firstLane ? 0 : get(x + 4L * (8 * lane + step)));
             }
         }
     }

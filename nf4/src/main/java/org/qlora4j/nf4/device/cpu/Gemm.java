@@ -174,11 +174,10 @@ final class Gemm {
     private void vectorProduct(Tensor out, Tensor x, Weight w, WeightRows rows, float beta) {
         int cols = w.cols();
         try (Scope scope = scopes.newScope()) {
-            Tensor inputs = rows.wantsPermuted() ? scope.newTensor(DType.F32, x.rows(), cols) : x;
-            if (rows.wantsPermuted()) {
-                for (int i = 0; i < x.rows(); i++) {
-                    kernels.permute(inputs.rowAddress(i), x.rowAddress(i), cols);
-                }
+            boolean ownOrder = rows.hasOwnOrder();
+            Tensor inputs = ownOrder ? scope.newTensor(DType.F32, x.rows(), Kernels.permutedFloats(cols)) : x;
+            for (int i = 0; ownOrder && i < x.rows(); i++) {
+                rows.permute(inputs.rowAddress(i), x.rowAddress(i));
             }
             int perPanel = Math.max(1, SCRATCH_ELEMENTS / cols);
             Tensor scratch = scope.newTensor(DType.F32, workers.count(), rows.scratchFloats(perPanel * cols) + TILE);

@@ -82,8 +82,15 @@ interface Kernels {
     /** Σ code·x with signed bytes. */
     float dotInt8(long codes, long x, int n);
 
-    /** Σ w·x with w in bf16. */
-    float dotBf16(long w, long x, int n);
+    /**
+     * {@code y[r] = row r · x} of {@code rows} rows of n bf16 values, {@code stride} values apart.
+     *
+     * @param permuted x as {@link #permuteBf16} leaves it
+     */
+    void dotsBf16(long y, long first, int stride, int rows, long permuted, int n);
+
+    /** x in the order in which {@link #dotsBf16} meets the weights. */
+    void permuteBf16(long y, long x, int n);
 
     /**
      * 4-bit codes to fp32, whole blocks of 64 elements of one absmax each or more: {@code y[i] = code[nibble
@@ -100,13 +107,28 @@ interface Kernels {
      *
      * @param packed first byte of the first row; rows and their blocks follow each other
      * @param absmax one fp32 per block
-     * @param permuted x as {@link #permute} leaves it
+     * @param permuted x as {@link #permute4} leaves it
      * @param n elements of a row, a multiple of 64; the block size at least 64
      */
     void dot4(long y, int rows, long table, long packed, long absmax, int blockSize, long permuted, int n);
 
-    /** x in the order in which {@link #dot4} meets the weights. */
-    void permute(long y, long x, int n);
+    /** {@code y[r] = x · row r} of {@code rows} rows of n floats, {@code stride} floats apart. */
+    void dots(long y, long x, long first, int stride, int rows, int n);
+
+    /** {@code y = Σ weights[r] · row r}, rows as in {@link #dots}. */
+    void weightedSum(long y, long weights, long first, int stride, int rows, int n);
+
+    /**
+     * x in the order in which {@link #dot4} meets the weights.
+     *
+     * @param y room for {@link #permutedFloats} floats
+     */
+    void permute4(long y, long x, int n);
+
+    /** Room for n elements in any kernel's order: whole chunks of 128. */
+    static int permutedFloats(int n) {
+        return Math.addExact(n, 127) & -128;
+    }
 
     /** The optimizers' loops of the same kind. */
     OptimizerKernels optimizers();

@@ -329,7 +329,18 @@ final class ScalarKernels implements Kernels {
     }
 
     @Override
-    public float dotBf16(long w, long x, int n) {
+    public void dotsBf16(long y, long first, int stride, int rows, long permuted, int n) {
+        for (int r = 0; r < rows; r++) {
+            set(y + 4L * r, dotBf16(first + 2L * r * stride, permuted, n));
+        }
+    }
+
+    @Override
+    public void permuteBf16(long y, long x, int n) {
+        MemorySegment.copy(ALL, x, ALL, y, 4L * n);
+    }
+
+    float dotBf16(long w, long x, int n) {
         float[] sums = new float[LANES];
         for (int i = 0; i < n; i++) {
             float v = Float.intBitsToFloat(ALL.get(JAVA_SHORT_UNALIGNED, w + 2L * i) << 16);
@@ -376,7 +387,25 @@ final class ScalarKernels implements Kernels {
     }
 
     @Override
-    public void permute(long y, long x, int n) {
+    public void dots(long y, long x, long first, int stride, int rows, int n) {
+        for (int r = 0; r < rows; r++) {
+            set(y + 4L * r, dot(x, first + 4L * r * stride, n));
+        }
+    }
+
+    @Override
+    public void weightedSum(long y, long weights, long first, int stride, int rows, int n) {
+        for (int i = 0; i < n; i++) {
+            float sum = 0;
+            for (int r = 0; r < rows; r++) {
+                sum = Math.fma(get(weights + 4L * r), get(first + 4L * ((long) r * stride + i)), sum);
+            }
+            set(y + 4L * i, sum);
+        }
+    }
+
+    @Override
+    public void permute4(long y, long x, int n) {
         for (int chunk = 0; chunk < n; chunk += 64) {
             for (int j = 0; j < 8; j++) {
                 for (int lane = 0; lane < 8; lane++) {

@@ -311,16 +311,20 @@ final class VectorKernels implements Kernels {
     }
 
     @Override
-    public float dotBf16(long w, long x, int n) {
-        FloatVector s0 = FloatVector.zero(F8);
-        FloatVector s1 = FloatVector.zero(F8);
-        int i = 0;
-        for (; i + 16 <= n; i += 16) {
-            s0 = bf16(w + 2L * i).fma(load8(x + 4L * i), s0);
-            s1 = bf16(w + 2L * (i + 8)).fma(load8(x + 4L * (i + 8)), s1);
+    public void dotsBf16(long y, long first, int stride, int rows, long permuted, int n) {
+        int whole = RowVectors.wholeBf16(n);
+        RowVectors.dotsBf16(y, first, stride, rows, permuted, whole);
+        for (int r = 0; whole < n && r < rows; r++) {
+            float rest = scalar.dotBf16(first + 2L * ((long) r * stride + whole), permuted + 4L * whole, n - whole);
+            set(y + 4L * r, get(y + 4L * r) + rest);
         }
-        float s = VectorMath.sum8(s0.add(s1));
-        return i == n ? s : s + scalar.dotBf16(w + 2L * i, x + 4L * i, n - i);
+    }
+
+    @Override
+    public void permuteBf16(long y, long x, int n) {
+        int whole = RowVectors.wholeBf16(n);
+        RowVectors.permuteBf16(y, x, whole);
+        scalar.permuteBf16(y + 4L * whole, x + 4L * whole, n - whole);
     }
 
     @Override
@@ -340,7 +344,7 @@ final class VectorKernels implements Kernels {
 
     @Override
     public void dot4(long y, int rows, long table, long packed, long absmax, int blockSize, long permuted, int n) {
-        if (WIDE) {
+        if (isWide(n)) {
             FourBitWide.dot(y, rows, table, packed, absmax, blockSize, permuted, n);
         } else {
             FourBitVectors.dot(y, rows, table, packed, absmax, blockSize, permuted, n);
@@ -348,17 +352,58 @@ final class VectorKernels implements Kernels {
     }
 
     @Override
-    public void permute(long y, long x, int n) {
-        if (!WIDE) {
-            scalar.permute(y, x, n);
-            return;
+    public void dots(long y, long x, long first, int stride, int rows, int n) {
+        int whole = n - n % L;
+        RowVectors.dots(y, x, first, stride, rows, whole);
+        for (int r = 0; whole < n && r < rows; r++) {
+            float rest = scalar.dot(x + 4L * whole, first + 4L * ((long) r * stride + whole), n - whole);
+            set(y + 4L * r, get(y + 4L * r) + rest);
         }
-        for (int chunk = 0; chunk < n; chunk += 64) {
-            for (int i = 0; i < 64; i++) {
-                int lane = i % 16;
-                set(y + 4L * (chunk + i), get(x + 4L * (chunk + 8 * (lane / 2) + 2 * (i / 16) + lane % 2)));
+    }
+
+    @Override
+    public void weightedSum(long y, long weights, long first, int stride, int rows, int n) {
+        int i = 0;
+        for (; i + 4 * L <= n; i += 4 * L) {
+            FloatVector s0 = FloatVector.zero(F);
+            FloatVector s1 = FloatVector.zero(F);
+            FloatVector s2 = FloatVector.zero(F);
+            FloatVector s3 = FloatVector.zero(F);
+            long row = first + 4L * i;
+            for (int r = 0; r < rows; r++) {
+                FloatVector w = FloatVector.broadcast(F, get(weights + 4L * r));
+                s0 = w.fma(load(row), s0);
+                s1 = w.fma(load(row + 4L * L), s1);
+                s2 = w.fma(load(row + 8L * L), s2);
+                s3 = w.fma(load(row + 12L * L), s3);
+                row += 4L * stride;
             }
+            store(s0, y + 4L * i);
+            store(s1, y + 4L * (i + L));
+            store(s2, y + 4L * (i + 2 * L));
+            store(s3, y + 4L * (i + 3 * L));
         }
+        for (; i + L <= n; i += L) {
+            FloatVector s = FloatVector.zero(F);
+            for (int r = 0; r < rows; r++) {
+                s = load(first + 4L * ((long) r * stride + i)).fma(FloatVector.broadcast(F, get(weights + 4L * r)), s);
+            }
+            store(s, y + 4L * i);
+        }
+        scalar.weightedSum(y + 4L * i, weights, first + 4L * i, stride, rows, n - i);
+    }
+
+    @Override
+    public void permute4(long y, long x, int n) {
+        if (isWide(n)) {
+            FourBitWide.permute(y, x, n);
+        } else {
+            scalar.permute4(y, x, n);
+        }
+    }
+
+    private static boolean isWide(int n) {
+        return WIDE && FourBitWide.INDICES_WRAP && n >= 128;
     }
 
     @Override

@@ -180,25 +180,36 @@ final class WeightRows {
         };
     }
 
-    /** True if {@link #dot} wants x as {@link Kernels#permute} leaves it. */
-    boolean wantsPermuted() {
-        return weight instanceof Weight.Quantized;
+    /** True if {@link #dot} wants x as {@link #permute} leaves it. */
+    boolean hasOwnOrder() {
+        return weight instanceof Weight.Quantized
+                || weight instanceof Weight.Dense d && d.values().dtype() == DType.BF16;
+    }
+
+    /** A row of x in the order of the weight's elements. @param y room for {@link Kernels#permutedFloats} */
+    void permute(long y, long x) {
+        if (weight instanceof Weight.Quantized) {
+            kernels.permute4(y, x, weight.cols());
+        } else {
+            kernels.permuteBf16(y, x, weight.cols());
+        }
     }
 
     /**
      * {@code y[r] = Σ W[first + r]·x}.
      *
-     * @param x as it is, or permuted if {@link #wantsPermuted()}
+     * @param x as it is, or as {@link #permute} leaves it if {@link #hasOwnOrder()}
      * @param absmax scales of the rows' blocks, for quantized weights
      */
     void dot(long y, int first, int rows, long x, long absmax) {
         int cols = weight.cols();
         switch (weight) {
             case Weight.Dense d -> {
-                boolean f32 = d.values().dtype() == DType.F32;
-                for (int r = 0; r < rows; r++) {
-                    long row = d.values().rowAddress(first + r);
-                    set(y + 4L * r, f32 ? kernels.dot(row, x, cols) : kernels.dotBf16(row, x, cols));
+                Tensor values = d.values();
+                if (values.dtype() == DType.BF16) {
+                    kernels.dotsBf16(y, values.rowAddress(first), values.stride(), rows, x, cols);
+                } else {
+                    kernels.dots(y, x, values.rowAddress(first), values.stride(), rows, cols);
                 }
             }
             case Weight.Int8 w8 -> {

@@ -149,8 +149,8 @@ class FourBitKernelsTest {
             float[] x,
             int rows,
             int cols) {
-        MemorySegment permuted = floats(new float[cols]);
-        kernels.permute(permuted.address(), floats(x).address(), cols);
+        MemorySegment permuted = floats(new float[Kernels.permutedFloats(cols)]);
+        kernels.permute4(permuted.address(), floats(x).address(), cols);
         MemorySegment y = floats(new float[rows]);
         kernels.dot4(
                 y.address(),
@@ -173,8 +173,8 @@ class FourBitKernelsTest {
         MemorySegment absmax = floats(normal(rows * cols / 64, 1));
         MemorySegment table = floats(QuantType.NF4.codebook().decodedValues());
         Kernels kernels = Kernels.best();
-        MemorySegment x = floats(new float[cols]);
-        kernels.permute(x.address(), floats(normal(cols, 1)).address(), cols);
+        MemorySegment x = floats(new float[Kernels.permutedFloats(cols)]);
+        kernels.permute4(x.address(), floats(normal(cols, 1)).address(), cols);
         MemorySegment first = floats(new float[rows]);
         kernels.dot4(first.address(), rows, table.address(), packed.address(), absmax.address(), 64, x.address(), cols);
 

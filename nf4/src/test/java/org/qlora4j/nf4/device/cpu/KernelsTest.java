@@ -295,7 +295,11 @@ class KernelsTest {
             for (Kernels k : new Kernels[] {scalar, vector}) {
                 assertEquals(two, k.dot(at[0], at[1], n), TOLERANCE * size, "dot of " + n);
                 assertEquals(three, k.dot3(at[0], at[1], at[2], n), TOLERANCE * size, "dot3 of " + n);
-                assertEquals(bf16, k.dotBf16(at[4], at[1], n), TOLERANCE * size, "dotBf16 of " + n);
+                k.permuteBf16(at[5], at[1], n);
+                k.dotsBf16(at[3], at[4], 0, 5, at[5], n);
+                for (int r = 0; r < 5; r++) {
+                    assertEquals(bf16, ScalarKernels.get(at[3] + 4L * r), TOLERANCE * size, "dotsBf16 of " + n);
+                }
             }
         }
     }
@@ -398,5 +402,49 @@ class KernelsTest {
     @Test
     void theVectorTwinIsChosenWhereItsModuleIs() {
         assertInstanceOf(VectorKernels.class, Kernels.best());
+    }
+
+    @ParameterizedTest
+    @ValueSource(ints = {1, 16, 17, 64, 80, 128, 200})
+    void aSingleQueryMeetsRowsThatLieApart(int n) {
+        for (int rows : new int[] {1, 2, 33}) {
+            int stride = n + 3;
+            MemorySegment x = normal(n);
+            MemorySegment matrix = normal(rows * stride);
+            MemorySegment weights = normal(rows);
+            for (Kernels kernels : new Kernels[] {scalar, vector}) {
+                MemorySegment dots = normal(rows + 1);
+                MemorySegment sums = normal(n + 1);
+                float behindDots = dots.getAtIndex(JAVA_FLOAT, rows);
+                float behindSums = sums.getAtIndex(JAVA_FLOAT, n);
+                kernels.dots(dots.address(), x.address(), matrix.address(), stride, rows, n);
+                kernels.weightedSum(sums.address(), weights.address(), matrix.address(), stride, rows, n);
+                for (int r = 0; r < rows; r++) {
+                    double dot = 0;
+                    for (int i = 0; i < n; i++) {
+                        dot += (double) x.getAtIndex(JAVA_FLOAT, i) * matrix.getAtIndex(JAVA_FLOAT, r * stride + i);
+                    }
+                    assertEquals(dot, dots.getAtIndex(JAVA_FLOAT, r), 1e-6 * n, "row " + r);
+                }
+                for (int i = 0; i < n; i++) {
+                    double sum = 0;
+                    for (int r = 0; r < rows; r++) {
+                        sum += (double) weights.getAtIndex(JAVA_FLOAT, r)
+                                * matrix.getAtIndex(JAVA_FLOAT, r * stride + i);
+                    }
+                    assertEquals(sum, sums.getAtIndex(JAVA_FLOAT, i), 1e-6 * rows, "column " + i);
+                }
+                assertEquals(behindDots, dots.getAtIndex(JAVA_FLOAT, rows));
+                assertEquals(behindSums, sums.getAtIndex(JAVA_FLOAT, n));
+            }
+        }
+    }
+
+    private MemorySegment normal(int n) {
+        MemorySegment values = arena.allocate(4L * n, 64);
+        for (int i = 0; i < n; i++) {
+            values.setAtIndex(JAVA_FLOAT, i, (float) random.nextGaussian());
+        }
+        return values;
     }
 }
