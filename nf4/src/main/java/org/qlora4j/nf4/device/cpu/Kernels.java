@@ -79,8 +79,15 @@ interface Kernels {
     /** LLM.int8's codes to fp32: {@code y = code · absmax · (1/127)}, two roundings. */
     void decode8(long y, long codes, float absmax, int n);
 
-    /** Σ code·x with signed bytes. */
-    float dotInt8(long codes, long x, int n);
+    /**
+     * {@code y[r] = Σ code·x} of {@code rows} rows of n signed bytes, {@code stride} bytes apart.
+     *
+     * @param permuted x as {@link #permuteInt8} leaves it
+     */
+    void dotsInt8(long y, long first, int stride, int rows, long permuted, int n);
+
+    /** x in the order in which {@link #dotsInt8} meets the codes. */
+    void permuteInt8(long y, long x, int n);
 
     /**
      * {@code y[r] = row r · x} of {@code rows} rows of n bf16 values, {@code stride} values apart.

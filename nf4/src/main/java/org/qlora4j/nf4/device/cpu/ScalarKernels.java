@@ -320,7 +320,18 @@ final class ScalarKernels implements Kernels {
     }
 
     @Override
-    public float dotInt8(long codes, long x, int n) {
+    public void dotsInt8(long y, long first, int stride, int rows, long permuted, int n) {
+        for (int r = 0; r < rows; r++) {
+            set(y + 4L * r, dotInt8(first + (long) r * stride, permuted, n));
+        }
+    }
+
+    @Override
+    public void permuteInt8(long y, long x, int n) {
+        MemorySegment.copy(ALL, x, ALL, y, 4L * n);
+    }
+
+    float dotInt8(long codes, long x, int n) {
         float[] sums = new float[LANES];
         for (int i = 0; i < n; i++) {
             sums[i % LANES] = Math.fma(ALL.get(JAVA_BYTE, codes + i), get(x + 4L * i), sums[i % LANES]);

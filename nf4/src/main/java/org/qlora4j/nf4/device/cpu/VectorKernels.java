@@ -304,10 +304,20 @@ final class VectorKernels implements Kernels {
     }
 
     @Override
-    public float dotInt8(long codes, long x, int n) {
-        int whole = n & -16;
-        float s = Int8Vectors.dot(codes, x, whole);
-        return whole == n ? s : s + scalar.dotInt8(codes + whole, x + 4L * whole, n - whole);
+    public void dotsInt8(long y, long first, int stride, int rows, long permuted, int n) {
+        int whole = Int8Vectors.whole(n);
+        Int8Vectors.dots(y, first, stride, rows, permuted, whole);
+        for (int r = 0; whole < n && r < rows; r++) {
+            float rest = scalar.dotInt8(first + (long) r * stride + whole, permuted + 4L * whole, n - whole);
+            set(y + 4L * r, get(y + 4L * r) + rest);
+        }
+    }
+
+    @Override
+    public void permuteInt8(long y, long x, int n) {
+        int whole = Int8Vectors.whole(n);
+        Int8Vectors.permute(y, x, whole);
+        MemorySegment.copy(ALL, x + 4L * whole, ALL, y + 4L * whole, 4L * (n - whole));
     }
 
     @Override

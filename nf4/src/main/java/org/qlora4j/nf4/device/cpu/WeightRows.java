@@ -182,16 +182,15 @@ final class WeightRows {
 
     /** True if {@link #dot} wants x as {@link #permute} leaves it. */
     boolean hasOwnOrder() {
-        return weight instanceof Weight.Quantized
-                || weight instanceof Weight.Dense d && d.values().dtype() == DType.BF16;
+        return !(weight instanceof Weight.Dense d) || d.values().dtype() == DType.BF16;
     }
 
     /** A row of x in the order of the weight's elements. @param y room for {@link Kernels#permutedFloats} */
     void permute(long y, long x) {
-        if (weight instanceof Weight.Quantized) {
-            kernels.permute4(y, x, weight.cols());
-        } else {
-            kernels.permuteBf16(y, x, weight.cols());
+        switch (weight) {
+            case Weight.Quantized q -> kernels.permute4(y, x, q.cols());
+            case Weight.Int8 w8 -> kernels.permuteInt8(y, x, w8.cols());
+            case Weight.Dense d -> kernels.permuteBf16(y, x, d.cols());
         }
     }
 
@@ -213,10 +212,11 @@ final class WeightRows {
                 }
             }
             case Weight.Int8 w8 -> {
+                Tensor codes = w8.codes();
+                kernels.dotsInt8(y, codes.rowAddress(first), codes.stride(), rows, x, cols);
                 for (int r = 0; r < rows; r++) {
                     float absmax8 = get(w8.absmax().address() + 4L * (first + r));
-                    float sum = kernels.dotInt8(w8.codes().rowAddress(first + r), x, cols);
-                    set(y + 4L * r, sum * absmax8 * Weight.Int8.INVERSE_127);
+                    set(y + 4L * r, get(y + 4L * r) * absmax8 * Weight.Int8.INVERSE_127);
                 }
             }
             case Weight.Quantized q ->

@@ -322,7 +322,13 @@ class KernelsTest {
             }
             MemorySegment y = arena.allocate(4L * n + 4, 64);
             for (Kernels k : new Kernels[] {scalar, vector}) {
-                assertEquals(sum, k.dotInt8(codes.address(), x.address(), n), TOLERANCE * size, "dotInt8 of " + n);
+                MemorySegment permuted = arena.allocate(4L * n + 4, 64);
+                MemorySegment sums = arena.allocate(12, 64);
+                k.permuteInt8(permuted.address(), x.address(), n);
+                k.dotsInt8(sums.address(), codes.address(), 0, 3, permuted.address(), n);
+                for (int r = 0; r < 3; r++) {
+                    assertEquals(sum, sums.getAtIndex(JAVA_FLOAT, r), TOLERANCE * size, "dotsInt8 of " + n);
+                }
                 k.decode8(y.address(), codes.address(), 0.37f, n);
                 for (int i = 0; i < n; i++) {
                     assertEquals(
