@@ -65,7 +65,7 @@ public final class AdapterFiles {
         try {
             adapter.attach();
             return adapter;
-        } catch (RuntimeException e) {
+        } catch (RuntimeException | Error e) {
             adapter.close();
             throw e;
         }
@@ -82,7 +82,7 @@ public final class AdapterFiles {
             adapter.detach();
             readValues(adapter, folder);
             return adapter;
-        } catch (RuntimeException e) {
+        } catch (RuntimeException | Error e) {
             adapter.close();
             throw e;
         }

@@ -32,12 +32,17 @@ public final class LoraAdapter implements AutoCloseable {
         this.config = config;
         this.targets = targets;
         this.derived = model.device().newScope();
+        TrainableParameters made = null;
         try {
             AdapterParts parts = new AdapterParts(model, config, targets, derived);
-            this.parameters = new TrainableParameters(model.device(), parts.specs());
-            this.attachments = parts.bind(parameters.parameters());
+            made = new TrainableParameters(model.device(), parts.specs());
+            this.attachments = parts.bind(made.parameters());
+            this.parameters = made;
         } catch (RuntimeException | Error e) {
             derived.close();
+            if (made != null) {
+                made.close();
+            }
             throw e;
         }
     }

@@ -40,17 +40,22 @@ public final class TrainableParameters implements AutoCloseable {
                     + Integer.MAX_VALUE + "; lower the rank");
         }
         scope = device.newScope();
-        values = scope.newPrecise(1, (int) padded);
-        gradients = scope.newPrecise(1, (int) padded);
-        device.ops().fill(values, 0);
-        device.ops().fill(gradients, 0);
-        List<Parameter> list = new ArrayList<>();
-        int at = 0;
-        for (Spec spec : specs) {
-            list.add(new Parameter(spec.name, view(values, at, spec), view(gradients, at, spec)));
-            at += (int) padded(spec);
+        try {
+            values = scope.newPrecise(1, (int) padded);
+            gradients = scope.newPrecise(1, (int) padded);
+            device.ops().fill(values, 0);
+            device.ops().fill(gradients, 0);
+            List<Parameter> list = new ArrayList<>();
+            int at = 0;
+            for (Spec spec : specs) {
+                list.add(new Parameter(spec.name, view(values, at, spec), view(gradients, at, spec)));
+                at += (int) padded(spec);
+            }
+            parameters = List.copyOf(list);
+        } catch (RuntimeException | Error e) {
+            scope.close();
+            throw e;
         }
-        parameters = List.copyOf(list);
     }
 
     private static long padded(Spec spec) {

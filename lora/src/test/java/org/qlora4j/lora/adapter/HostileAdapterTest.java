@@ -73,4 +73,21 @@ class HostileAdapterTest {
             assertTrue(e.getMessage().contains("have rank 2 at most"), e.getMessage());
         }
     }
+
+    @Test
+    void aRefusedAdapterTakesNoMemory() throws IOException {
+        try (ModelSource source = ModelSource.open(GOLDEN.resolve("base"));
+                Device device = Devices.open("reference", 1);
+                Transformer model = ModelLoader.load(
+                        source, device, new ModelLoader.Options(DType.F32, null, 1), (done, all) -> {})) {
+            LoraConfig unreadable =
+                    LoraConfig.builder(2, 4).alphaPattern(Map.of("q_)roj", 1.0)).build();
+            assertThrows(IllegalArgumentException.class, () -> LoraAdapter.attach(model, unreadable, 1));
+            long before = device.bytesHeld();
+            for (int i = 0; i < 3; i++) {
+                assertThrows(IllegalArgumentException.class, () -> LoraAdapter.attach(model, unreadable, 1));
+            }
+            assertEquals(before, device.bytesHeld());
+        }
+    }
 }

@@ -26,6 +26,7 @@ class AdapterFuzz {
     private static final Path FOLDER = Fuzzing.folder();
     private static byte[] config;
     private static byte[] weights;
+    private static final long MOST_HELD = 64 << 20;
     private static Transformer model;
 
     @BeforeAll
@@ -89,5 +90,8 @@ class AdapterFuzz {
                 adapter.detach();
             }
         });
+        if (model.device().bytesHeld() > MOST_HELD) {
+            throw new AssertionError("refused adapters keep " + model.device().bytesHeld() + " bytes of the device");
+        }
     }
 }
