@@ -31,7 +31,7 @@ for target; do
         -Dqlora4j.root="$root" -Dqlora4j.golden="$root/golden" \
         -Dqlora4j.fuzz="$(echo "${file#./}" | sed 's/\.java$//; s,/,.,g')" \
         -cp "$root/samples/target/classes:$root/samples/target/test-classes:$(cat "$work/class-path")" \
-        com.code_intelligence.jazzer.Jazzer --target_class=org.qlora4j.samples.fuzz.LongRun \
+        com.code_intelligence.jazzer.Jazzer --target_class=org.qlora4j.samples.fuzz.FuzzRun \
         --disabled_hooks=com.code_intelligence.jazzer.sanitizers.RegexInjection \
         --instrumentation_includes='org.qlora4j.**' "$limit" -timeout=300 -rss_limit_mb=0 -print_final_stats=1 inputs seeds > log.txt 2>&1
     status=$?

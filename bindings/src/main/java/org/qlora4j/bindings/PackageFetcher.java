@@ -144,7 +144,7 @@ record PackageFetcher(Path cache, List<Path> named, List<Path> commands) {
             throw byHand(
                     wanted,
                     wanted.client().command + " did not fetch it (exit status " + outcome.exit() + ": "
-                            + outcome.lastLine() + ")");
+                            + Secrets.hidden(outcome.lastLine()) + ")");
         }
         return file;
     }

@@ -162,6 +162,15 @@ class NativePackagesTest {
     }
 
     @Test
+    void aQuotedClientShowsNoPassword() throws IOException {
+        installClient("mvn", "echo 'from (https://user:s3/cret@repo/x?sig=s3cret): refused'; exit 1");
+        NativeException e =
+                assertThrows(NativeException.class, () -> fetcher().ensure(spec(PackageSpec.Client.MAVEN), said::add));
+        assertSays(e, "(exit status 1: from (https://repo/x refused)");
+        assertFalse((e + said.toString()).contains("cret"), e.toString());
+    }
+
+    @Test
     void passesOverAPythonWithoutPip() throws IOException {
         Files.writeString(bin.resolve("python3"), "#!/bin/sh\necho 'No module named pip'; exit 1\n");
         assertTrue(bin.resolve("python3").toFile().setExecutable(true));

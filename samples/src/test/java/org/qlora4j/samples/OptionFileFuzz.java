@@ -24,7 +24,7 @@ class OptionFileFuzz {
     }
 
     @MethodSource("seeds")
-    @FuzzTest(maxDuration = "4s")
+    @FuzzTest
     void yaml(byte[] input) {
         Fuzzing.hold(() -> {
             Files.write(FILE, input);

@@ -5,10 +5,18 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -72,5 +80,40 @@ class SecretsTest {
             }
         }
         assertTrue(files > 5, "args.json, log, report, adapter and state; found " + files);
+    }
+
+    /** Options may hold anything: what a run puts into the system's folder for temporary files is its user's alone. */
+    @Test
+    void temporaryFilesArePrivate() throws IOException, InterruptedException {
+        Path temporary = Files.createDirectory(folder.resolve("temporary"));
+        Path model = TinyModel.write(folder.resolve("model"));
+        Path rows = TinyModel.rows(folder.resolve("rows.jsonl"));
+        List<String> command = new ArrayList<>(List.of("bash", "-c", "umask 000; exec \"$@\"", "bash"));
+        command.addAll(
+                Cli.java("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-Djava.io.tmpdir=" + temporary));
+        command.add(Main.class.getName());
+        command.addAll(List.of("sft", "--model", model.toString(), "--dataset", rows.toString()));
+        command.addAll(List.of("--output_dir", folder.resolve("output").toString(), "--optim", "paged_adamw_8bit"));
+        command.addAll(List.of("--max_steps", "2", "--max_restarts", "1"));
+        Process run = new ProcessBuilder(command)
+                .redirectErrorStream(true)
+                .redirectOutput(folder.resolve("log.txt").toFile())
+                .start();
+        Map<String, String> seen = new TreeMap<>();
+        while (!run.waitFor(1, TimeUnit.MILLISECONDS)) {
+            try (Stream<Path> files = Files.list(temporary)) {
+                for (Path file : files.toList()) {
+                    seen.put(
+                            file.getFileName().toString().replaceAll("\\d{4,}", ""),
+                            PosixFilePermissions.toString(Files.getPosixFilePermissions(file)));
+                }
+            } catch (NoSuchFileException | UncheckedIOException gone) {
+                continue;
+            }
+        }
+        assertEquals(0, run.exitValue(), Files.readString(folder.resolve("log.txt")));
+        assertEquals("rwx------", seen.get("qlora4j-run"), seen.toString());
+        assertTrue(Set.of("rwx------", "rw-------").containsAll(seen.values()), seen.toString());
+        assertEquals(0, temporary.toFile().list().length, "nothing is left");
     }
 }

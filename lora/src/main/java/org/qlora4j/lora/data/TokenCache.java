@@ -7,6 +7,9 @@ import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.FileAttribute;
+import java.nio.file.attribute.PosixFileAttributeView;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
@@ -128,6 +131,22 @@ public record TokenCache(Path folder) {
         return values;
     }
 
+    /** For this user alone, whoever may read the data: the rows are its text, as numbers. */
+    private void makeFolder() throws IOException {
+        Path parent = folder.toAbsolutePath().getParent();
+        if (Files.isDirectory(folder) || parent == null) {
+            return;
+        }
+        Files.createDirectories(parent);
+        boolean posix = Files.getFileStore(parent).supportsFileAttributeView(PosixFileAttributeView.class);
+        FileAttribute<?>[] mine = posix
+                ? new FileAttribute<?>[] {
+                    PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------"))
+                }
+                : new FileAttribute<?>[0];
+        Files.createDirectories(folder, mine);
+    }
+
     /** Stores rows, unless they are too many for one file. */
     void write(String key, Content content) {
         long bytes = MAGIC.length + 12L;
@@ -160,7 +179,7 @@ public record TokenCache(Path folder) {
         digest.update(out.array(), 0, out.position());
         out.put(digest.digest()).flip();
         try {
-            Files.createDirectories(folder);
+            makeFolder();
         } catch (IOException e) {
             throw new UncheckedIOException("cannot make the folder " + folder + ": " + e, e);
         }

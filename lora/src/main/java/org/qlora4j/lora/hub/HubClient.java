@@ -14,6 +14,7 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
+import org.qlora4j.bindings.Secrets;
 
 /**
  * Finds models and data sets by their ids: in the caches of both hubs' Python tools, then by a download into them.
@@ -87,7 +88,7 @@ public final class HubClient {
         } catch (IOException e) {
             Hub other = other(first);
             throw new UncheckedIOException(
-                    HubSettings.withoutPassword(id + " is in no cache and cannot be downloaded from " + first.title
+                    Secrets.hidden(id + " is in no cache and cannot be downloaded from " + first.title
                             + " ("
                             + settings.endpoint(first)
                             + "): " + reason(e) + "; name a folder instead, try "

@@ -6,6 +6,7 @@ import java.net.HttpURLConnection;
 import java.net.URI;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
+import org.qlora4j.bindings.Secrets;
 
 /** Asks a hub by HTTP. Redirects are followed; the token goes to the hub's own host only. */
 final class HubConnection {
@@ -30,7 +31,7 @@ final class HubConnection {
         private static final long serialVersionUID = 1L;
 
         RefusedException(String message) {
-            super(message);
+            super(Secrets.hidden(message));
         }
     }
 

@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
+import org.qlora4j.bindings.Secrets;
 
 /**
  * The variables that the Python tools of both hubs read: HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE;
@@ -57,7 +58,7 @@ public final class HubSettings {
         String url = address.contains("://") ? address : "https://" + address;
         if (!isWeb(url)) {
             throw new IllegalArgumentException(hub.endpointVariable + " must be an address like " + hub.endpoint
-                    + ", found '" + withoutPassword(url) + "'");
+                    + ", found '" + Secrets.hidden(url) + "'");
         }
         return url;
     }
@@ -71,14 +72,15 @@ public final class HubSettings {
         }
     }
 
-    /** A message whose addresses show neither user nor password. */
-    static String withoutPassword(String message) {
-        return message.replaceAll("://[^/\\s]*@", "://");
-    }
-
+    /** @throws IllegalArgumentException if it cannot be one; the JDK's refusal of such a header would show it */
     @Nullable
     String token(Hub hub) {
-        return value(hub.tokenVariable);
+        String token = value(hub.tokenVariable);
+        if (token != null && !token.chars().allMatch(c -> c > ' ' && c < 127)) {
+            throw new IllegalArgumentException(
+                    hub.tokenVariable + " must be one token, but has a space, a line break or another such character");
+        }
+        return token;
     }
 
     /** Whether nothing may be downloaded. */

@@ -11,6 +11,7 @@ import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.security.MessageDigest;
 import java.util.Arrays;
 import java.util.List;
@@ -128,5 +129,11 @@ class TokenCacheTest {
         }
         Files.write(cached.resolve("k.rows"), "QLROWS1\n".getBytes(StandardCharsets.UTF_8));
         assertTrue(new TokenCache(cached).read("k").isEmpty());
+    }
+
+    @Test
+    void nobodyElseMayReadIt() throws IOException {
+        new TokenCache(cached.resolve("rows")).write("key", new TokenCache.Content(List.of(), 0, List.of()));
+        assertEquals("rwx------", PosixFilePermissions.toString(Files.getPosixFilePermissions(cached.resolve("rows"))));
     }
 }

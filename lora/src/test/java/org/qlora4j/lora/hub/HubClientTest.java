@@ -23,6 +23,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Downloads from a server on this machine, and the folder layouts of both hubs' Python tools. */
@@ -206,6 +207,47 @@ class HubClientTest {
             assertEquals(1, elsewhere.requests.size());
             assertFalse(elsewhere.requests.getFirst().headers().containsKey("authorization"));
         }
+    }
+
+    @Test
+    void secretsAreNeitherSaidNorKept() throws Exception {
+        publishModel(sha256(WEIGHTS));
+        String[] secrets = {"HF_ENDPOINT", server.endpoint().replace("//", "//user:s3cret@"), "HF_TOKEN", "token-s3cret"
+        };
+        client(Hub.HUGGING_FACE, secrets).model(MODEL);
+        assertFalse(said.toString().contains("s3cret"), said.toString());
+        try (var files = Files.walk(home)) {
+            for (Path file : files.filter(Files::isRegularFile).toList()) {
+                String text = file + new String(Files.readAllBytes(file), StandardCharsets.ISO_8859_1);
+                assertFalse(text.contains("s3cret"), file.toString());
+            }
+        }
+        HubId other = HubId.parse("Qwen/Qwen3-0.6B-Base");
+        String listing = "/api/models/Qwen/Qwen3-0.6B-Base/revision/main?blobs=true";
+        for (String location : List.of(listing, "ftp://user:s3cret@cdn/weights?sig=s3cret", "http://:s3cret@?s3cret")) {
+            server.redirect(listing, location);
+            Throwable refused = assertThrows(
+                    UncheckedIOException.class,
+                    () -> client(Hub.HUGGING_FACE, secrets).model(other));
+            for (Throwable e = refused; e != null; e = e.getCause()) {
+                assertFalse(String.valueOf(e.getMessage()).contains("s3cret"), e.toString());
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            quoteCharacter = '"',
+            value = {
+                "HF_ENDPOINT, https://user:s3cret/x@host, 'https://host'",
+                "HF_TOKEN, \"token\ns3cret\", HF_TOKEN must be one token"
+            })
+    void unusableSecretsAreNotShown(String name, String value, String expected) {
+        IllegalArgumentException e = assertThrows(
+                IllegalArgumentException.class,
+                () -> client(Hub.HUGGING_FACE, name, value).model(MODEL));
+        assertTrue(e.getMessage().contains(expected), e.getMessage());
+        assertFalse(e.getMessage().contains("s3cret"), e.getMessage());
     }
 
     @Test

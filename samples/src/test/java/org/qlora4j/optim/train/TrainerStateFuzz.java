@@ -22,7 +22,7 @@ class TrainerStateFuzz {
     }
 
     @MethodSource("seeds")
-    @FuzzTest(maxDuration = "2s")
+    @FuzzTest
     void state(byte[] input) {
         Fuzzing.hold(() -> {
             Files.write(FILE, input);

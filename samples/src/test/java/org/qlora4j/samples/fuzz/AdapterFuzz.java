@@ -72,7 +72,7 @@ class AdapterFuzz {
     }
 
     @MethodSource("seeds")
-    @FuzzTest(maxDuration = "4s")
+    @FuzzTest
     void files(byte[] input) {
         byte[] rest = Fuzzing.rest(input);
         int choice = Fuzzing.choice(input, 4);

@@ -39,7 +39,7 @@ class ChatTextFuzz {
     }
 
     @MethodSource("seeds")
-    @FuzzTest(maxDuration = "2s")
+    @FuzzTest
     void files(byte[] input) {
         Fuzzing.hold(() -> {
             for (String file : FILES) {

@@ -38,7 +38,7 @@ class ConfigFuzz {
     }
 
     @MethodSource("seeds")
-    @FuzzTest(maxDuration = "4s")
+    @FuzzTest
     void config(byte[] input) {
         Fuzzing.hold(() -> {
             Files.write(FOLDER.resolve("config.json"), input);

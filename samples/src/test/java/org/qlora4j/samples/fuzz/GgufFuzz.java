@@ -61,7 +61,7 @@ class GgufFuzz {
     }
 
     @MethodSource("seeds")
-    @FuzzTest(maxDuration = "4s")
+    @FuzzTest
     void file(byte[] input) {
         Fuzzing.hold(() -> {
             Files.write(FILE, Fuzzing.rest(input));

@@ -53,7 +53,7 @@ class OptimizerStateFuzz {
     }
 
     @MethodSource("seeds")
-    @FuzzTest(maxDuration = "3s")
+    @FuzzTest
     void state(byte[] input) {
         Fuzzing.hold(() -> {
             Files.write(FILE, Fuzzing.rest(input));

@@ -62,7 +62,7 @@ class RowsFuzz {
     }
 
     @MethodSource("seeds")
-    @FuzzTest(maxDuration = "5s")
+    @FuzzTest
     void rows(byte[] input) {
         Path file = FOLDER.resolve("rows." + FORMATS[Fuzzing.choice(input, FORMATS.length)]);
         Fuzzing.hold(() -> {

@@ -34,7 +34,7 @@ class ShardIndexFuzz {
     }
 
     @MethodSource("seeds")
-    @FuzzTest(maxDuration = "3s")
+    @FuzzTest
     void index(byte[] input) {
         Fuzzing.hold(() -> {
             Files.write(INDEX, input);

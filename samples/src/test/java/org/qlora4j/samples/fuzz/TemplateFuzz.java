@@ -50,7 +50,7 @@ class TemplateFuzz {
     }
 
     @MethodSource("seeds")
-    @FuzzTest(maxDuration = "5s")
+    @FuzzTest
     void template(byte[] input) {
         String source = Fuzzing.text(input);
         Fuzzing.hold(() -> {
