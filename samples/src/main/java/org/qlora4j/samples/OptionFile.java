@@ -30,7 +30,8 @@ final class OptionFile {
             // YAML is a superset of JSON; the engine builds maps, lists and scalars only
             parsed = new Load(LoadSettings.builder().setLabel(file.toString()).build())
                     .loadFromString(Files.readString(file));
-        } catch (YamlEngineException e) {
+        } catch (YamlEngineException | IllegalArgumentException e) {
+            // the engine's checks of tags are the JDK's exceptions
             throw new UserException(
                     file + " is not YAML: " + String.valueOf(e.getMessage()).replace('\n', ' '));
         } catch (StackOverflowError e) {

@@ -188,9 +188,10 @@ final class FaultRun {
     /** Takes a broken run up from its newest checkpoint. @return what differs from the unbroken run at the end */
     List<String> resumed(Path run) throws IOException {
         TreeSet<Integer> steps = steps(run);
+        boolean done = !steps.isEmpty() && steps.last() == STEPS;
         if (steps.isEmpty()) {
             here(sft(run));
-        } else if (steps.last() < STEPS) {
+        } else if (!done) {
             here(sft(run, "--resume_from_checkpoint", run.toString()));
         }
         String end = "checkpoint-" + STEPS;
@@ -199,6 +200,8 @@ final class FaultRun {
         try (Stream<Path> files = Files.list(run)) {
             hidden = files.map(f -> f.getFileName().toString())
                     .filter(n -> n.startsWith("."))
+                    // of one killed after its last step: there is nothing to resume, and the next run takes it
+                    .filter(n -> !(done && n.equals(".lock")))
                     .toList();
         }
         List<String> wrong = new ArrayList<>();

@@ -55,7 +55,8 @@ class HostileOptionsTest {
                         + "i: &i [*h,*h,*h,*h,*h,*h,*h,*h]\nj: &j [*i,*i,*i,*i,*i,*i,*i,*i]\nk: &k [*j,*j,*j,*j,*j,*j,*j,*j]\nmodel: [*k,*k,*k,*k]",
                 "? [a, b]\n: c",
                 "? {a: b}\n: c",
-                "~: c"
+                "~: c",
+                "!null%3"
             })
     void aliasesDoNotGrowAndNamesAreTexts(String yaml) throws IOException {
         refused(yaml);

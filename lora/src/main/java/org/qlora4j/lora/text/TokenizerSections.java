@@ -2,20 +2,51 @@ package org.qlora4j.lora.text;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import java.util.Objects;
+import java.util.regex.Pattern;
+import org.qlora4j.lora.model.NamePattern;
 
 /**
  * Checks the sections of a tokenizer.json on which the native library would end the process instead of reporting an
  * error.
  */
 final class TokenizerSections {
+    private static final Pattern LOOK_AROUND = Pattern.compile("\\(\\?<?[=!]");
+
     private TokenizerSections() {}
 
-    /** Refuses {@code Precompiled}: its binary table is used unchecked, and no decoder-only model with BPE has one. */
+    /**
+     * Refuses {@code Precompiled}, whose binary table is used unchecked (no decoder-only model with BPE has one), and a
+     * {@code Replace} of nothing: at the end of a text there is no character that it could stand for.
+     */
     static void checkNormalizer(JsonNode normalizer) {
         if (normalizer.path("type").asText().equals("Precompiled")) {
             throw new IllegalArgumentException("normalizer 'Precompiled' is not supported");
         }
+        JsonNode pattern = normalizer.path("pattern");
+        if (pattern.path("String").asText("x").isEmpty()
+                || pattern.has("Regex") && matchesNothing(pattern.path("Regex").asText())) {
+            throw new IllegalArgumentException("normalizer 'Replace' must replace some text; its pattern "
+                    + TokenTable.shorten(pattern.toString()) + " is also found where there is none");
+        }
         normalizer.path("normalizers").forEach(TokenizerSections::checkNormalizer);
+    }
+
+    /**
+     * Whether an expression may be found without a character, taking what it says about the text around for true.
+     *
+     * @throws IllegalArgumentException if Java does not read it as an expression
+     */
+    private static boolean matchesNothing(String expression) {
+        StringBuilder alone = new StringBuilder();
+        for (int i = 0; i < expression.length(); i++) {
+            char c = expression.charAt(i);
+            if (c != '\\' || i + 1 == expression.length()) {
+                alone.append(c);
+            } else if ("bBG".indexOf(expression.charAt(++i)) < 0) {
+                alone.append(c).append(expression.charAt(i));
+            }
+        }
+        return NamePattern.of(LOOK_AROUND.matcher(alone).replaceAll("(?:|")).matches("");
     }
 
     /**

@@ -1,5 +1,6 @@
 package org.qlora4j.lora.text;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -22,6 +23,13 @@ import org.qlora4j.nf4.file.ModelFormatException;
 class TokenizerHostileTest {
     private static final String BYTES = "tiny_bytelevel_split";
     private static final String PIECES = "tiny_spm_llama2";
+
+    private static Arguments replace(String kind, String pattern) {
+        return edit(BYTES, "must replace some text", root -> {
+            ObjectNode normalizer = root.putObject("normalizer").put("type", "Replace");
+            normalizer.put("content", "a").putObject("pattern").put(kind, pattern);
+        });
+    }
 
     static Stream<Arguments> edits() {
         return Stream.of(
@@ -69,6 +77,11 @@ class TokenizerHostileTest {
                         root -> root.putObject("normalizer")
                                 .put("type", "Precompiled")
                                 .put("precompiled_charsmap", "AAAA")),
+                replace("String", ""),
+                replace("Regex", "a*|b{3}"),
+                replace("Regex", "(?=x)|\\b"),
+                replace("Regex", "$"),
+                replace("Regex", "x(?!y)|(?<=z)\\B"),
                 edit(BYTES, "643", root -> object(root, "/added_tokens/3").put("id", 700)),
                 edit(BYTES, "id", root -> object(root, "/added_tokens/3").put("id", -1)),
                 edit(BYTES, "added_tokens", root -> root.put("added_tokens", "none")),
@@ -158,5 +171,19 @@ class TokenizerHostileTest {
 
     private static ArrayNode array(ObjectNode root, String path) {
         return (ArrayNode) root.at(path);
+    }
+
+    @Test
+    void expressionsThatTakeSomeTextAreNormalizers() throws IOException {
+        String json = TokenizerTest.edited(
+                BYTES,
+                root -> root.putObject("normalizer")
+                        .put("type", "Replace")
+                        .put("content", "a")
+                        .putObject("pattern")
+                        .put("Regex", "\\s+(?!\\S)|(?<=b)c|\\\\b?x$"));
+        try (Tokenizer tokenizer = Tokenizer.fromJson(json)) {
+            assertArrayEquals(tokenizer.encode("ba"), tokenizer.encode("bc"));
+        }
     }
 }
