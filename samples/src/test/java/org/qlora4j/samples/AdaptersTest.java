@@ -85,7 +85,8 @@ class AdaptersTest {
         assertEquals(
                 onlyB,
                 loss("--adapters", a.toString(), b.toString(), "--adapter_weights", "0", "1"),
-                2e-6,
+                1e-5, // the factors of both are one product of twice the rank: fp32 sums in another order, 4e-6 seen of
+                // a loss of 5.8
                 "one of them");
         Output chat = qloraTyping(
                 "ab\nadapter second\nadapter base\nadapter third\nexit\n",
