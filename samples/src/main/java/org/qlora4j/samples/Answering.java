@@ -24,11 +24,17 @@ final class Answering {
                 a.number("repetition_penalty"),
                 a.integer("seed"));
         ending = new Ending(a.integer("max_new_tokens"), a.list("stop_words"));
-        batchSize = a.integer("max_batch_size");
+        batchSize = batchSize(a);
         maxMemory = a.text("max_memory");
-        if (batchSize < 1) {
-            throw new UserException("--max_batch_size must be at least 1, got " + batchSize);
+    }
+
+    /** @throws UserException if it is not at least 1 */
+    static int batchSize(Arguments a) {
+        int size = a.integer("max_batch_size");
+        if (size < 1) {
+            throw new UserException("--max_batch_size must be at least 1, got " + size);
         }
+        return size;
     }
 
     Sampling sampling() {

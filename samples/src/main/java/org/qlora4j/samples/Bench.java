@@ -32,9 +32,7 @@ final class Bench {
             throw new UserException(
                     "steps must be at least 1 and sequence at least 2, got " + steps + " and " + sequence);
         }
-        if (a.integer("max_batch_size") < 1) {
-            throw new UserException("--max_batch_size must be at least 1, got " + a.integer("max_batch_size"));
-        }
+        int batchSize = Answering.batchSize(a);
         long start = System.nanoTime();
         AtomicReference<@Nullable ProfiledDevice> profiled = new AtomicReference<>();
         try (Session session = Session.open(a, 0, device -> {
@@ -50,7 +48,7 @@ final class Bench {
             ModelBench bench = new ModelBench(session.model(), profile == null ? () -> {} : profile::reset);
             ObjectNode line = switch (workload) {
                 case "instructions" -> bench.instructions(a.integer("rows"), sequence, checkpointing, steps);
-                case "generate" -> bench.generate(a.integer("max_new_tokens"), a.integer("max_batch_size"), steps);
+                case "generate" -> bench.generate(a.integer("max_new_tokens"), batchSize, steps);
                 default -> bench.train(sequence, checkpointing, steps);
             };
             if (profile != null) {

@@ -22,7 +22,7 @@ final class Int8Vectors {
     private static final ByteOrder ORDER = ByteOrder.nativeOrder();
     private static final VectorSpecies<Float> F8 = FloatVector.SPECIES_256;
     private static final VectorSpecies<Float> F = VectorMath.F;
-    private static final VectorSpecies<Integer> I = VectorSpecies.of(int.class, F.vectorShape());
+    private static final VectorSpecies<Integer> I = VectorMath.I;
     private static final int L = F.length();
 
     private Int8Vectors() {}

@@ -12,14 +12,14 @@ import jdk.incubator.vector.VectorSpecies;
 import org.qlora4j.bindings.HostMemory;
 
 /**
- * One vector against many rows, four rows at a time: x is loaded once for the four, and their sums do not wait for each
- * other. A row's bits do not depend on the rows it is met with.
+ * One vector against many rows. Dot products take four rows at a time: x is loaded once for the four, and their sums do
+ * not wait for each other. A row's bits do not depend on the rows it is met with.
  */
 final class RowVectors {
     private static final MemorySegment ALL = HostMemory.ALL;
     private static final ByteOrder ORDER = ByteOrder.nativeOrder();
     private static final VectorSpecies<Float> F = VectorMath.F;
-    private static final VectorSpecies<Integer> I = VectorSpecies.of(int.class, F.vectorShape());
+    private static final VectorSpecies<Integer> I = VectorMath.I;
     private static final int L = F.length();
     /** The upper half of an int: its second bf16. */
     private static final int SECOND = 0xFFFF0000;
@@ -78,6 +78,37 @@ final class RowVectors {
             s = load(x + 4L * i).fma(load(row + 4L * i), s);
         }
         set(y, VectorMath.sum(s));
+    }
+
+    /** {@link Kernels#weightedSum} of the first {@code n} columns, n a multiple of the lanes. */
+    static void weightedSum(long y, long weights, long first, int stride, int rows, int n) {
+        int i = 0;
+        for (; i + 4 * L <= n; i += 4 * L) {
+            FloatVector s0 = FloatVector.zero(F);
+            FloatVector s1 = FloatVector.zero(F);
+            FloatVector s2 = FloatVector.zero(F);
+            FloatVector s3 = FloatVector.zero(F);
+            long row = first + 4L * i;
+            for (int r = 0; r < rows; r++) {
+                FloatVector w = FloatVector.broadcast(F, get(weights + 4L * r));
+                s0 = w.fma(load(row), s0);
+                s1 = w.fma(load(row + 4L * L), s1);
+                s2 = w.fma(load(row + 8L * L), s2);
+                s3 = w.fma(load(row + 12L * L), s3);
+                row += 4L * stride;
+            }
+            s0.intoMemorySegment(ALL, y + 4L * i, ORDER);
+            s1.intoMemorySegment(ALL, y + 4L * (i + L), ORDER);
+            s2.intoMemorySegment(ALL, y + 4L * (i + 2 * L), ORDER);
+            s3.intoMemorySegment(ALL, y + 4L * (i + 3 * L), ORDER);
+        }
+        for (; i < n; i += L) {
+            FloatVector s = FloatVector.zero(F);
+            for (int r = 0; r < rows; r++) {
+                s = load(first + 4L * ((long) r * stride + i)).fma(FloatVector.broadcast(F, get(weights + 4L * r)), s);
+            }
+            s.intoMemorySegment(ALL, y + 4L * i, ORDER);
+        }
     }
 
     /** Columns that {@link #dotsBf16} takes of n. */

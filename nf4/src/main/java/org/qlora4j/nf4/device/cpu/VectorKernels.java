@@ -317,7 +317,7 @@ final class VectorKernels implements Kernels {
     public void permuteInt8(long y, long x, int n) {
         int whole = Int8Vectors.whole(n);
         Int8Vectors.permute(y, x, whole);
-        MemorySegment.copy(ALL, x + 4L * whole, ALL, y + 4L * whole, 4L * (n - whole));
+        scalar.permuteInt8(y + 4L * whole, x + 4L * whole, n - whole);
     }
 
     @Override
@@ -373,34 +373,9 @@ final class VectorKernels implements Kernels {
 
     @Override
     public void weightedSum(long y, long weights, long first, int stride, int rows, int n) {
-        int i = 0;
-        for (; i + 4 * L <= n; i += 4 * L) {
-            FloatVector s0 = FloatVector.zero(F);
-            FloatVector s1 = FloatVector.zero(F);
-            FloatVector s2 = FloatVector.zero(F);
-            FloatVector s3 = FloatVector.zero(F);
-            long row = first + 4L * i;
-            for (int r = 0; r < rows; r++) {
-                FloatVector w = FloatVector.broadcast(F, get(weights + 4L * r));
-                s0 = w.fma(load(row), s0);
-                s1 = w.fma(load(row + 4L * L), s1);
-                s2 = w.fma(load(row + 8L * L), s2);
-                s3 = w.fma(load(row + 12L * L), s3);
-                row += 4L * stride;
-            }
-            store(s0, y + 4L * i);
-            store(s1, y + 4L * (i + L));
-            store(s2, y + 4L * (i + 2 * L));
-            store(s3, y + 4L * (i + 3 * L));
-        }
-        for (; i + L <= n; i += L) {
-            FloatVector s = FloatVector.zero(F);
-            for (int r = 0; r < rows; r++) {
-                s = load(first + 4L * ((long) r * stride + i)).fma(FloatVector.broadcast(F, get(weights + 4L * r)), s);
-            }
-            store(s, y + 4L * i);
-        }
-        scalar.weightedSum(y + 4L * i, weights, first + 4L * i, stride, rows, n - i);
+        int whole = n - n % L;
+        RowVectors.weightedSum(y, weights, first, stride, rows, whole);
+        scalar.weightedSum(y + 4L * whole, weights, first + 4L * whole, stride, rows, n - whole);
     }
 
     @Override

@@ -11,6 +11,7 @@ import jdk.incubator.vector.VectorSpecies;
  */
 final class VectorMath {
     static final VectorSpecies<Float> F = FloatVector.SPECIES_PREFERRED;
+    static final VectorSpecies<Integer> I = VectorSpecies.of(int.class, F.vectorShape());
 
     static final VectorShuffle<Float> BY_8 = rotation(F, 8);
     static final VectorShuffle<Float> BY_4 = rotation(F, 4);

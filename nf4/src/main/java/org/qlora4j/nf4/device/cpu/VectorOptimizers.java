@@ -17,7 +17,7 @@ final class VectorOptimizers implements OptimizerKernels {
     private static final ByteOrder ORDER = ByteOrder.nativeOrder();
     private static final VectorSpecies<Float> F = VectorMath.F;
     private static final int L = F.length();
-    private static final VectorSpecies<Integer> I = VectorSpecies.of(int.class, F.vectorShape());
+    private static final VectorSpecies<Integer> I = VectorMath.I;
 
     /** As many bytes as there are floats. */
     private static final VectorSpecies<Byte> B =
