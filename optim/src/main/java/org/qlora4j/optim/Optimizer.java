@@ -1,9 +1,11 @@
 package org.qlora4j.optim;
 
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.lora.adapter.TrainableParameters;
 import org.qlora4j.nf4.device.Device;
@@ -138,7 +140,7 @@ public final class Optimizer implements AutoCloseable {
 
     /** Writes steps and state as safetensors. */
     public void save(Path file) {
-        StateFile.write(device, file, description(), steps, parts());
+        StateFile.write(device, file, description(), order(), steps, parts());
     }
 
     /**
@@ -147,7 +149,7 @@ public final class Optimizer implements AutoCloseable {
      * @throws org.qlora4j.nf4.file.ModelFormatException if the file is damaged or of another optimizer
      */
     public void load(Path file) {
-        steps = StateFile.read(device, file, description(), parts());
+        steps = StateFile.read(device, file, description(), order(), parts());
     }
 
     /** What must be equal for state to fit: the kind of rule and the rounding, not its constants. */
@@ -156,6 +158,13 @@ public final class Optimizer implements AutoCloseable {
         return state instanceof EightBit eightBit
                 ? rule + " 8-bit " + eightBit.rounding()
                 : rule + " " + device.preciseType();
+    }
+
+    /** Stands for the names of the parameters as they lie in memory, which is how their state does. */
+    private String order() {
+        CRC32C sum = new CRC32C();
+        parameters.parameters().forEach(p -> sum.update((p.name() + "\n").getBytes(StandardCharsets.UTF_8)));
+        return Long.toHexString(sum.getValue());
     }
 
     @Override

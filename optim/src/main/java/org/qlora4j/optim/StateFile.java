@@ -21,8 +21,9 @@ import org.qlora4j.nf4.tensor.DType;
 import org.qlora4j.nf4.tensor.Tensor;
 
 /**
- * {@code optimizer.safetensors}: the state's tensors, with the optimizer's kind and steps as metadata. Read as a file
- * from a stranger: names, types, shapes and numbers are checked. State goes through memory in pieces of 1 MiB.
+ * {@code optimizer.safetensors}: the state's tensors, with the optimizer's kind, its steps and a digest of the
+ * parameters' names in the order of the state as metadata. Read as a file from a stranger: names, types, shapes and
+ * numbers are checked. State goes through memory in pieces of 1 MiB.
  */
 final class StateFile {
     private static final int PIECE_BYTES = 1 << 20;
@@ -45,10 +46,12 @@ final class StateFile {
         return new byte[(int) piece.numel() * piece.dtype().bytes()];
     }
 
-    static void write(Device device, Path file, String description, long steps, Map<String, Tensor> parts) {
+    static void write(
+            Device device, Path file, String description, String order, long steps, Map<String, Tensor> parts) {
         List<TensorSpec> specs = new ArrayList<>();
         parts.forEach((name, t) -> specs.add(TensorSpec.of(name, t.dtype(), t.rows(), t.cols())));
-        Map<String, String> metadata = Map.of("format", "pt", "optimizer", description, "steps", String.valueOf(steps));
+        Map<String, String> metadata =
+                Map.of("format", "pt", "optimizer", description, "parameters", order, "steps", String.valueOf(steps));
         SafetensorsWriter.write(file, metadata, specs, (spec, sink) -> {
             for (Tensor piece : pieces(Objects.requireNonNull(parts.get(spec.name())))) {
                 byte[] bytes = bytes(piece);
@@ -59,7 +62,7 @@ final class StateFile {
     }
 
     /** @return the steps taken */
-    static long read(Device device, Path file, String description, Map<String, Tensor> parts) {
+    static long read(Device device, Path file, String description, String order, Map<String, Tensor> parts) {
         try (Safetensors stored = Safetensors.open(file)) {
             String found = stored.metadata().get("optimizer");
             if (!description.equals(found)) {
@@ -67,6 +70,12 @@ final class StateFile {
                         file,
                         "holds the state of optimizer '" + found + "', this run has '" + description
                                 + "'; resume with the same optim, or only with the model (resume_only_model)");
+            }
+            if (!order.equals(stored.metadata().get("parameters"))) {
+                throw new ModelFormatException(
+                        file,
+                        "holds the state of other trained matrices, or of the same in another order, as an older version"
+                                + " of qlora4j has them; resume only with the model (resume_only_model)");
             }
             long steps = steps(file, stored.metadata().get("steps"));
             parts.forEach((name, t) -> check(file, stored, name, t));

@@ -1,7 +1,6 @@
 package org.qlora4j.lora.adapter;
 
 import java.util.ArrayList;
-import java.util.Iterator;
 import java.util.List;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
@@ -39,16 +38,14 @@ final class AdapterParts {
     private final Scope derived;
     private final Transformer model;
     private final List<TrainableParameters.Spec> specs = new ArrayList<>();
-    private final List<Function<Iterator<Parameter>, Attachment>> binders = new ArrayList<>();
+    private final List<Function<List<Parameter>, Attachment>> binders = new ArrayList<>();
 
     /** @param derived memory of what is computed from the parameters */
     AdapterParts(Transformer model, LoraConfig config, LoraTargets targets, Scope derived) {
         this.model = model;
         this.config = config;
         this.derived = derived;
-        for (int i = 0; i < targets.lora().size(); i++) {
-            linear(targets.lora().get(i), i);
-        }
+        linears(targets.lora());
         if (config.bias() != BiasTraining.NONE) {
             biases(targets);
         }
@@ -77,35 +74,53 @@ final class AdapterParts {
 
     /** @param parameters for {@link #specs()}, in the same order */
     List<Attachment> bind(List<Parameter> parameters) {
-        Iterator<Parameter> next = parameters.iterator();
-        return binders.stream().map(b -> b.apply(next)).toList();
+        return binders.stream().map(b -> b.apply(parameters)).toList();
     }
 
-    private void spec(String module, String part, int rows, int cols) {
+    /** @return the parameter's place among all */
+    private int spec(String module, String part, int rows, int cols) {
         specs.add(new TrainableParameters.Spec(fileName(module, part), rows, cols));
+        return specs.size() - 1;
     }
 
-    private void linear(Linear linear, int stream) {
+    /** All A of a module (an attention, an mlp) before its B, so that those of one input can be multiplied as one. */
+    private void linears(List<Linear> all) {
+        int end;
+        for (int first = 0; first < all.size(); first = end) {
+            end = first;
+            List<Integer> places = new ArrayList<>();
+            while (end < all.size() && parent(all.get(end)).equals(parent(all.get(first)))) {
+                Linear linear = all.get(end++);
+                places.add(spec(linear.name(), LORA_A, config.rank(linear.name()), linear.in()));
+            }
+            for (int i = first; i < end; i++) {
+                linear(all.get(i), i, places.get(i - first));
+            }
+        }
+    }
+
+    private static String parent(Linear linear) {
+        return linear.name().substring(0, linear.name().lastIndexOf('.') + 1);
+    }
+
+    private void linear(Linear linear, int stream, int a) {
         String name = linear.name();
-        int rank = config.rank(name);
-        spec(name, LORA_A, rank, linear.in());
-        spec(name, LORA_B, linear.out(), rank);
-        if (config.useDora()) {
-            spec(name, MAGNITUDE, 1, linear.out());
-        }
-        if (config.loraBias()) {
-            spec(name, LORA_BIAS, 1, linear.out());
-        }
-        binders.add(next -> {
-            Parameter a = next.next();
-            Parameter b = next.next();
-            LoraWeights.@Nullable Magnitude magnitude = config.useDora()
-                    ? new LoraWeights.Magnitude(
-                            next.next(), derived.newPrecise(1, linear.out()), derived.newPrecise(1, linear.out()))
-                    : null;
-            Parameter bias = config.loraBias() ? next.next() : null;
-            LoraWeights weights =
-                    new LoraWeights(a, b, config.scale(name), config.loraDropout(), stream, magnitude, bias);
+        int b = spec(name, LORA_B, linear.out(), config.rank(name));
+        int m = config.useDora() ? spec(name, MAGNITUDE, 1, linear.out()) : -1;
+        int bias = config.loraBias() ? spec(name, LORA_BIAS, 1, linear.out()) : -1;
+        binders.add(all -> {
+            LoraWeights.@Nullable Magnitude magnitude = m < 0
+                    ? null
+                    : new LoraWeights.Magnitude(
+                            all.get(m), derived.newPrecise(1, linear.out()), derived.newPrecise(1, linear.out()));
+            LoraWeights weights = new LoraWeights(
+                    all.get(a),
+                    all.get(b),
+                    config.scale(name),
+                    config.loraDropout(),
+                    stream,
+                    magnitude,
+                    bias < 0 ? null : all.get(bias));
             return on -> linear.setLora(on ? weights : null);
         });
     }
@@ -117,9 +132,9 @@ final class AdapterParts {
             if (frozen == null || !wrapped && config.bias() == BiasTraining.LORA_ONLY) {
                 continue;
             }
-            spec(linear.name(), wrapped ? WRAPPED_BIAS : BIAS, 1, linear.out());
-            binders.add(next -> {
-                Parameter copy = next.next();
+            int bias = spec(linear.name(), wrapped ? WRAPPED_BIAS : BIAS, 1, linear.out());
+            binders.add(all -> {
+                Parameter copy = all.get(bias);
                 model.device().ops().copy(copy.value(), frozen);
                 return on -> linear.setTrainedBias(on ? copy : null);
             });
@@ -130,31 +145,31 @@ final class AdapterParts {
     private void embedding(Embedding embedding) {
         String name = embedding.name();
         int rank = config.rank(name);
-        spec(name, EMBEDDING_A, embedding.frozen().rows(), rank);
-        spec(name, EMBEDDING_B, embedding.frozen().cols(), rank);
-        binders.add(next -> {
-            LoraWeights weights = new LoraWeights(next.next(), next.next(), config.scale(name), 0, -1, null, null);
+        int a = spec(name, EMBEDDING_A, embedding.frozen().rows(), rank);
+        int b = spec(name, EMBEDDING_B, embedding.frozen().cols(), rank);
+        binders.add(all -> {
+            LoraWeights weights = new LoraWeights(all.get(a), all.get(b), config.scale(name), 0, -1, null, null);
             return on -> embedding.setLora(on ? weights : null);
         });
     }
 
     private void saved(Linear linear) {
-        spec(linear.name(), ".weight", linear.out(), linear.in());
-        binders.add(next -> {
-            Parameter copy = next.next();
+        int weight = spec(linear.name(), ".weight", linear.out(), linear.in());
+        binders.add(all -> {
+            Parameter copy = all.get(weight);
             return on -> linear.setTrained(on ? copy : null);
         });
     }
 
     private void savedEmbedding(boolean tied) {
         Embedding embedding = model.embedding();
-        spec(
+        int weight = spec(
                 embedding.name(),
                 ".weight",
                 embedding.frozen().rows(),
                 embedding.frozen().cols());
-        binders.add(next -> {
-            Parameter copy = next.next();
+        binders.add(all -> {
+            Parameter copy = all.get(weight);
             return on -> {
                 embedding.setTrained(on ? copy : null);
                 if (tied) {
@@ -173,11 +188,11 @@ final class AdapterParts {
                         "trainable_token_indices: there is no token " + id + ", the model has " + vocabulary);
             }
         }
-        spec(module, TOKENS, ids.length, model.embedding().frozen().cols());
-        binders.add(next -> {
+        int values = spec(module, TOKENS, ids.length, model.embedding().frozen().cols());
+        binders.add(all -> {
             Tensor onDevice = derived.newTensor(DType.I32, 1, ids.length);
             model.device().upload(onDevice, ids, 0);
-            TrainedRows rows = new TrainedRows(next.next(), ids, onDevice);
+            TrainedRows rows = new TrainedRows(all.get(values), ids, onDevice);
             return on -> {
                 if (inEmbedding) {
                     model.embedding().setTrainedRows(on ? rows : null);

@@ -77,7 +77,9 @@ public final class TrainableParameters implements AutoCloseable {
         return gradients;
     }
 
-    /** The single matrices, in the order of the model's forward pass. */
+    /**
+     * The single matrices as they lie in memory: module by module in the order of a forward pass, all A of one first.
+     */
     public List<Parameter> parameters() {
         return parameters;
     }

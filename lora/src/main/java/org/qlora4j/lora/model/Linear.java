@@ -140,6 +140,11 @@ public final class Linear {
      * @return what backward needs
      */
     Saved forward(Tensor y, Tensor x, double beta, Step step) {
+        return forward(y, x, beta, null, step);
+    }
+
+    /** @param stacked u, if {@link StackedLora} has computed it */
+    Saved forward(Tensor y, Tensor x, double beta, @Nullable Tensor stacked, Step step) {
         var ops = step.ops();
         LoraWeights l = lora;
         Saved saved;
@@ -153,7 +158,7 @@ public final class Linear {
             saved = Dora.forward(y, x, beta, frozen, l, l.magnitude(), step);
         } else {
             ops.matmul(y, x, frozen, true, beta);
-            Tensor u = lowRankInput(x, l, step);
+            Tensor u = stacked == null ? lowRankInput(x, l, step) : stacked;
             ops.matmul(y, u, false, l.b().value(), true, l.scale(), 1);
             if (l.bias() != null) {
                 ops.addBias(y, scaled(l.bias().value(), l.scale(), step));
@@ -201,6 +206,12 @@ public final class Linear {
      * @param saved what forward returned
      */
     void backward(@Nullable Tensor dx, double beta, Tensor dy, Tensor x, Saved saved, Step step) {
+        backward(dx, beta, dy, x, saved, null, step);
+    }
+
+    /** @param stacked takes du, if {@link StackedLora} does what follows from it */
+    void backward(
+            @Nullable Tensor dx, double beta, Tensor dy, Tensor x, Saved saved, @Nullable Tensor stacked, Step step) {
         if (trainedBias != null) {
             addColumnSums(trainedBias, dy, 1, step);
         }
@@ -226,19 +237,21 @@ public final class Linear {
             trainedRows.backward(dx, dy, x, frozen, step);
         }
         if (l != null && u != null) {
-            lowRankBackward(dx, dy, x, u, l, step);
+            Tensor du = stacked == null ? step.newTensor(x.rows(), l.rank()) : stacked;
+            ops.matmul(du, dy, false, l.b().value(), false, l.scale(), 0);
+            ops.matmul(l.b().gradient(), dy, true, u, false, l.scale(), 1);
+            if (l.bias() != null) {
+                addColumnSums(l.bias(), dy, l.scale(), step);
+            }
+            if (stacked == null) {
+                lowRankInputBackward(dx, du, x, l, step);
+            }
         }
     }
 
-    private static void lowRankBackward(@Nullable Tensor dx, Tensor dy, Tensor x, Tensor u, LoraWeights l, Step step) {
+    private static void lowRankInputBackward(@Nullable Tensor dx, Tensor du, Tensor x, LoraWeights l, Step step) {
         var ops = step.ops();
-        Tensor du = step.newTensor(x.rows(), l.rank());
-        ops.matmul(du, dy, false, l.b().value(), false, l.scale(), 0);
-        ops.matmul(l.b().gradient(), dy, true, u, false, l.scale(), 1);
         ops.matmul(l.a().gradient(), du, true, droppedInput(x, l, step), false, 1, 1);
-        if (l.bias() != null) {
-            addColumnSums(l.bias(), dy, l.scale(), step);
-        }
         if (dx == null) {
             return;
         }
@@ -258,7 +271,7 @@ public final class Linear {
         step.ops().matmul(bias.gradient(), ones, false, dy, false, scale, 1);
     }
 
-    private static boolean drops(LoraWeights l, Step step) {
+    static boolean drops(LoraWeights l, Step step) {
         return step.training() && l.dropout() > 0;
     }
 

@@ -57,9 +57,12 @@ final class Projection {
     /** Forward. @param x [N, C] */
     Saved forward(Tensor x, Step step) {
         Outputs outputs = newOutputs(x.rows(), step);
+        StackedLora lora = StackedLora.of(linears, step);
+        Tensor u = lora == null ? null : lora.forward(x, step);
         List<Linear.Saved> saved = new ArrayList<>(linears.size());
         for (int i = 0; i < linears.size(); i++) {
-            saved.add(linears.get(i).forward(outputs.written.get(i), x, 0, step));
+            Tensor own = lora == null || u == null ? null : lora.part(u, i);
+            saved.add(linears.get(i).forward(outputs.written.get(i), x, 0, own, step));
         }
         return new Saved(outputs, saved);
     }
@@ -72,8 +75,14 @@ final class Projection {
      * @param x the forward's input
      */
     void backward(@Nullable Tensor dx, Outputs d, Tensor x, Saved saved, Step step) {
+        StackedLora lora = StackedLora.of(linears, step);
+        Tensor du = lora == null ? null : lora.newInput(x.rows(), step);
         for (int i = 0; i < linears.size(); i++) {
-            linears.get(i).backward(dx, i == 0 ? 0 : 1, d.written.get(i), x, saved.layers.get(i), step);
+            Tensor own = lora == null || du == null ? null : lora.part(du, i);
+            linears.get(i).backward(dx, i == 0 ? 0 : 1, d.written.get(i), x, saved.layers.get(i), own, step);
+        }
+        if (lora != null && du != null) {
+            lora.backward(dx, du, x, step);
         }
     }
 
