@@ -82,6 +82,9 @@ for name, by in runs.items():
     memory, other = median("qlora4j", "peak_mb"), median("peer", "peak_mb")
     print(f"| {name} | {ours:.1f}, {memory:.0f} ({median('qlora4j', 'file_backed_mb'):.0f}) | {theirs:.1f}, {other:.0f} "
           f"| {ours / theirs:.2f} x | {memory / other:.2f} x |")
+    if name == "short":
+        first, theirs = median("qlora4j", "seconds_to_first_step"), median("peer", "seconds_to_first_step")
+        print(f"| from start to the first training step | {first:.1f} s | {theirs:.1f} s | {first / theirs:.2f} x the time | |")
     if name == "generate":
         first, theirs = median("qlora4j", "first_token_s"), median("peer", "first_token_s")
         print(f"| time to first token, 64-token prompt | {first:.3f} s | {theirs:.3f} s | {first / theirs:.2f} x the time | |")

@@ -23,6 +23,12 @@ def memory(key):
             return int(line.split()[1]) * 1024 / 1e6
 
 
+def times():
+    """Seconds since this process was started, and of CPU time, as ProcessTimes counts them."""
+    fields = open("/proc/self/stat").read().rsplit(")", 1)[1].split()
+    return float(open("/proc/uptime").read().split()[0]) - int(fields[19]) / 100, (int(fields[11]) + int(fields[12])) / 100
+
+
 dtype = getattr(torch, DTYPE)
 quantization = BitsAndBytesConfig(
     load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
@@ -53,6 +59,7 @@ for length in lengths:
 label_tokens = sum(int((labels[:, 1:] != -100).sum()) for _, labels in rows)
 
 open("/proc/self/clear_refs", "w").write("5")
+started, cpu = times()
 seconds = []
 for step in range(STEPS + 1):
     start = time.perf_counter()
@@ -69,4 +76,5 @@ step_s = statistics.median(seconds[1:])
 tokens = sum(lengths)
 print(json.dumps(dict(
     tokens=tokens, gradient_checkpointing=CHECKPOINTING, step_s=step_s, tokens_per_second=tokens / step_s, loss=total,
-    peak_mb=memory("VmHWM"), file_backed_mb=memory("RssFile"), workload=WORKLOAD, load_s=load_s)))
+    peak_mb=memory("VmHWM"), file_backed_mb=memory("RssFile"),
+    seconds_to_first_step=started, cpu_seconds_to_first_step=cpu, workload=WORKLOAD, load_s=load_s)))

@@ -8,6 +8,7 @@ import java.util.stream.Collectors;
 import org.qlora4j.nf4.device.Device;
 import org.qlora4j.optim.train.LogEntry;
 import org.qlora4j.optim.train.TrainingListener;
+import org.qlora4j.samples.bench.ProcessTimes;
 
 /** Training on the terminal: a progress bar, and a line for each log entry and checkpoint. */
 final class Console implements TrainingListener {
@@ -15,6 +16,16 @@ final class Console implements TrainingListener {
 
     Console(Device device) {
         this.device = device;
+    }
+
+    @Override
+    public void starts() {
+        ProcessTimes times = ProcessTimes.now();
+        System.out.printf(
+                Locale.ROOT,
+                "the first step begins %.2f s after the start, %.2f s of CPU time%n",
+                times.seconds(),
+                times.cpuSeconds());
     }
 
     @Override

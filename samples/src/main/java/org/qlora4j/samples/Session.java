@@ -57,6 +57,25 @@ final class Session implements AutoCloseable {
             AdapterFiles.readConfig(folder);
         }
         Path path = modelPath(a, adapterPath);
+        // a tokenizer takes half as long as a small model's weights; a mistake in it is told after one in them
+        Path textPath = adapterPath != null && ChatText.isIn(adapterPath) ? adapterPath : path;
+        Ahead<ChatText> text = Ahead.of("tokenizer", () -> ChatText.load(textPath));
+        try {
+            return open(a, dropout, wrapper, path, adapterPath, text);
+        } catch (RuntimeException | Error e) {
+            text.discard(ChatText::close);
+            throw e;
+        }
+    }
+
+    @SuppressWarnings("MustBeClosedChecker") // closed with the session
+    private static Session open(
+            Arguments a,
+            double dropout,
+            UnaryOperator<Device> wrapper,
+            Path path,
+            @Nullable Path adapterPath,
+            Ahead<ChatText> text) {
         Quantization quantization = quantization(a, adapterPath);
         ModelLoader.Int8 int8 = int8(a, adapterPath);
         DType computeType = DType.ofTorchName(a.text("bnb_4bit_compute_dtype"));
@@ -70,10 +89,9 @@ final class Session implements AutoCloseable {
                         + device.computeType().torchName());
             }
             Transformer model = load(a, device, path, quantization, int8);
-            Path textPath = adapterPath != null && ChatText.isIn(adapterPath) ? adapterPath : path;
-            ChatText text = ChatText.load(textPath);
+            ChatText read = text.get();
             Adapters adapters = Adapters.load(a, model, dropout);
-            return new Session(device, path, model, text, adapters);
+            return new Session(device, path, model, read, adapters);
         } catch (RuntimeException | Error e) {
             device.close();
             throw e;

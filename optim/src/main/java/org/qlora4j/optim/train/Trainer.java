@@ -292,6 +292,7 @@ public final class Trainer implements AutoCloseable {
         RunLog log = communicator.isRoot()
                 ? new RunLog(config.saving().outputDir(), state.log, listener)
                 : RunLog.nowhere(state.log);
+        listener.starts();
         StepTimes times = new StepTimes(state.step, totalSteps());
         Path last = checkpoints.folder(state.step);
         boolean stopped = false;

@@ -9,6 +9,11 @@ public interface TrainingListener {
     static TrainingListener all(List<TrainingListener> listeners) {
         return new TrainingListener() {
             @Override
+            public void starts() {
+                listeners.forEach(TrainingListener::starts);
+            }
+
+            @Override
             public void step(int step, int totalSteps, double loss, double tokensPerSecond, double secondsLeft) {
                 listeners.forEach(l -> l.step(step, totalSteps, loss, tokensPerSecond, secondsLeft));
             }
@@ -32,6 +37,9 @@ public interface TrainingListener {
 
     /** Nobody listens. */
     TrainingListener NONE = new TrainingListener() {};
+
+    /** The first step is about to begin; when a run is taken up again, the first one of the rest. */
+    default void starts() {}
 
     /**
      * After each optimizer step.

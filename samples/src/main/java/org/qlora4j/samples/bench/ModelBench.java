@@ -79,10 +79,12 @@ public final class ModelBench {
         int labels = batches.stream().mapToInt(Batch::labelTokens).sum();
         double[] seconds = new double[steps];
         double loss = 0;
+        ProcessTimes started;
         try (LoraAdapter adapter = LoraAdapter.attach(model, LoraConfig.allLinear(RANK, ALPHA), 1);
                 Optimizer optimizer = new Optimizer(
                         model.device(), adapter.parameters(), OptimizerConfig.adamW(0.9, 0.999, 1e-8, 0))) {
             ProcessMemory.resetPeak();
+            started = ProcessTimes.now();
             for (int i = -steps; i < steps; i++) {
                 if (i == 0) {
                     timingStarts.run();
@@ -106,6 +108,8 @@ public final class ModelBench {
         ObjectNode line = JsonNodeFactory.instance.objectNode();
         line.put("tokens", tokens);
         line.put("gradient_checkpointing", checkpointing);
+        line.put("seconds_to_first_step", started.seconds());
+        line.put("cpu_seconds_to_first_step", started.cpuSeconds());
         line.put("step_s", step);
         line.put("tokens_per_second", tokens / step);
         line.put("loss", loss);
