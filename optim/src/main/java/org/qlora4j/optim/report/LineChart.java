@@ -28,6 +28,9 @@ final class LineChart {
 
         void dot(double x, double y, String color);
 
+        /** Filled, from its upper left corner. */
+        void box(double x, double y, double width, double height, String color);
+
         /** @param align -1 starts at x, 0 is centred on it, 1 ends there */
         void text(String text, double x, double y, int align);
     }

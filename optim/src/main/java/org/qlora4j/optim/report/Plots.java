@@ -26,7 +26,7 @@ public final class Plots {
             Files.createDirectories(folder);
             for (Curves.Curve curve : Curves.of(log)) {
                 Path file = folder.resolve(curve.tag().replace('/', '_').replace('.', '_') + ".png");
-                byte[] png = PngCanvas.of(new LineChart(curve));
+                byte[] png = PngCanvas.of(new LineChart(curve)::draw);
                 AtomicFile.write(file, out -> out.write(ByteBuffer.wrap(png)));
                 files.add(file);
             }

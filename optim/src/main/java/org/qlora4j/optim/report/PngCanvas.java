@@ -8,9 +8,11 @@ import java.awt.RenderingHints;
 import java.awt.geom.Ellipse2D;
 import java.awt.geom.Line2D;
 import java.awt.geom.Path2D;
+import java.awt.geom.Rectangle2D;
 import java.awt.image.BufferedImage;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.util.function.Consumer;
 import javax.imageio.ImageIO;
 
 /** A chart as PNG, drawn without a screen. */
@@ -22,7 +24,7 @@ final class PngCanvas implements LineChart.Canvas {
     }
 
     /** @return the file's bytes */
-    static byte[] of(LineChart chart) throws IOException {
+    static byte[] of(Consumer<LineChart.Canvas> drawing) throws IOException {
         // without this a machine with DISPLAY set, but no screen, would fail
         System.setProperty("java.awt.headless", "true");
         BufferedImage image = new BufferedImage(LineChart.WIDTH, LineChart.HEIGHT, BufferedImage.TYPE_INT_RGB);
@@ -33,7 +35,7 @@ final class PngCanvas implements LineChart.Canvas {
             g.setRenderingHint(RenderingHints.KEY_ANTIALIASING, RenderingHints.VALUE_ANTIALIAS_ON);
             g.setRenderingHint(RenderingHints.KEY_TEXT_ANTIALIASING, RenderingHints.VALUE_TEXT_ANTIALIAS_ON);
             g.setFont(new Font(Font.SANS_SERIF, Font.PLAIN, 13));
-            chart.draw(new PngCanvas(g));
+            drawing.accept(new PngCanvas(g));
         } finally {
             g.dispose();
         }
@@ -65,6 +67,12 @@ final class PngCanvas implements LineChart.Canvas {
     public void dot(double x, double y, String color) {
         g.setColor(Color.decode(color));
         g.fill(new Ellipse2D.Double(x - 4, y - 4, 8, 8));
+    }
+
+    @Override
+    public void box(double x, double y, double width, double height, String color) {
+        g.setColor(Color.decode(color));
+        g.fill(new Rectangle2D.Double(x, y, width, height));
     }
 
     @Override

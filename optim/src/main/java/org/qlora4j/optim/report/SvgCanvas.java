@@ -40,6 +40,11 @@ final class SvgCanvas implements LineChart.Canvas {
     }
 
     @Override
+    public void box(double x, double y, double width, double height, String color) {
+        add("<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>", x, y, width, height, color);
+    }
+
+    @Override
     public void text(String text, double x, double y, int align) {
         add(
                 "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>",

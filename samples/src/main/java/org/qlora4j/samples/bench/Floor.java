@@ -13,11 +13,12 @@ import org.qlora4j.nf4.tensor.Tensor;
  * @param gigabytes memory traffic in 10⁹ bytes a second: reads and writes of a copy of 256 MB; data in the caches can
  *     be faster
  */
-record Floor(double gflops, double gigabytes) {
+public record Floor(double gflops, double gigabytes) {
     private static final int SIDE = 2048;
     private static final int COPIED = 32 << 20;
 
-    static Floor measure(int threads) {
+    /** Measures it, in a second or two. */
+    public static Floor measure(int threads) {
         try (Device device = Devices.open("cpu", threads);
                 Scope scope = device.newScope()) {
             Tensor a = filled(device, scope, SIDE, SIDE);

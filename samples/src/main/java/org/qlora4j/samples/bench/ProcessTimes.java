@@ -29,7 +29,7 @@ public record ProcessTimes(double seconds, double cpuSeconds) {
             String uptime = Files.readString(Path.of("/proc/uptime"));
             double now = Double.parseDouble(uptime.substring(0, uptime.indexOf(' ')));
             return new ProcessTimes(
-                    now - Long.parseLong(fields[STARTED]) / TICKS,
+                    Math.round(now * TICKS - Long.parseLong(fields[STARTED])) / TICKS,
                     (Long.parseLong(fields[USER]) + Long.parseLong(fields[KERNEL])) / TICKS);
         } catch (IOException e) {
             throw new UncheckedIOException("cannot read this process's times: " + e, e);
