@@ -141,6 +141,9 @@ public final class Charts {
     }
 
     private static String number(double value) {
+        if (value >= 100) {
+            return String.valueOf(Math.round(value));
+        }
         return LineChart.label(value, Math.pow(10, Math.floor(Math.log10(Math.max(value, 1e-9))) - 1));
     }
 
