@@ -161,7 +161,7 @@ public final class Optimizer implements AutoCloseable {
     }
 
     /** Stands for the names of the parameters as they lie in memory, which is how their state does. */
-    private String order() {
+    String order() {
         CRC32C sum = new CRC32C();
         parameters.parameters().forEach(p -> sum.update((p.name() + "\n").getBytes(StandardCharsets.UTF_8)));
         return Long.toHexString(sum.getValue());

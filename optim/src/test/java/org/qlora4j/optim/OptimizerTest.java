@@ -271,18 +271,21 @@ class OptimizerTest {
     void aDamagedStateFileIsRefusedBeforeItIsUsed() throws IOException {
         int n = adapter.parameters().values().cols();
         Path file = folder.resolve("state");
-        Map<String, String> good = Map.of("optimizer", "AdamW F32", "steps", "7");
         try (Optimizer optimizer = optimizer("adamw_torch")) {
+            String order = optimizer.order();
+            Map<String, String> good = Map.of("optimizer", "AdamW F32", "parameters", order, "steps", "7");
             write(good, n, 0.5f);
             optimizer.load(file);
             assertEquals(7, optimizer.steps());
+            write(Map.of("optimizer", "AdamW F32", "steps", "7"), n, 0.5f);
+            refused("in another order", () -> optimizer.load(file));
             write(good, n, Float.NaN);
             refused("holds NaN", () -> optimizer.load(file));
             write(good, n, -1);
             refused("'state2' holds -1", () -> optimizer.load(file));
             write(good, n - 1, 0);
             refused("another LoRA configuration", () -> optimizer.load(file));
-            write(Map.of("optimizer", "AdamW F32", "steps", "-1"), n, 0);
+            write(Map.of("optimizer", "AdamW F32", "parameters", order, "steps", "-1"), n, 0);
             refused("'steps' must be a number", () -> optimizer.load(file));
             write(Map.of(), n, 0);
             refused("optimizer 'null'", () -> optimizer.load(file));
