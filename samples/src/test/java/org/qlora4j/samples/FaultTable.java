@@ -18,6 +18,13 @@ final class FaultTable {
 
     private FaultTable() {}
 
+    /** Says every 20 tries how many there were, for runs that are stopped. @param i the try that has ended, from 0 */
+    static void count(String fault, int i, List<String> lost) {
+        if ((i + 1) % 20 == 0) {
+            System.out.println(fault + ": " + (i + 1) + " of " + TRIES + " tries, lost " + lost.size());
+        }
+    }
+
     /**
      * Adds a row, and fails if anything was lost.
      *
