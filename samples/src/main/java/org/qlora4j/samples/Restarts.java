@@ -7,7 +7,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.TimeUnit;
 import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.optim.train.Trainer;
 
@@ -16,10 +18,15 @@ import org.qlora4j.optim.train.Trainer;
  * started again from its last checkpoint when it was lost.
  */
 final class Restarts {
-    /** Names a file; the run writes its folder there. */
+    /** Names a file; rank 0 writes the run's folder and its own process number there, a line each. */
     static final String RUN_FILE = "QLORA4J_RUN_FILE";
     /** Statuses after which another try would end the same way: done, a mistake, Ctrl-C and SIGTERM. */
     private static final Set<Integer> FINAL = Set.of(0, 2, Interruption.CTRL_C, 128 + 15);
+
+    /** A launcher that lives on so long after rank 0 waits for a machine that it cannot reach. Tests shorten it. */
+    private static final long LINGER_MILLIS = Long.getLong("qlora4j.launcherLingers", 20_000);
+
+    private static final int MAX_PAUSE_SECONDS = 60;
 
     private Restarts() {}
 
@@ -47,19 +54,38 @@ final class Restarts {
     private static int run(Arguments a, Path folder) throws IOException {
         Path options = folder.resolve("sft.json");
         AtomicFile.writeString(options, a.toJson().without(List.of("max_restarts", "launch")) + "\n");
-        List<String> more = new ArrayList<>();
+        List<String> more = List.of();
+        int inVain = 0;
         for (int tries = 0; ; tries++) {
             int status = once(a, folder, options, more);
             if (FINAL.contains(status) || tries >= a.integer("max_restarts")) {
                 return status;
             }
-            more = resume(folder.resolve("run"));
+            List<String> next = resume(folder.resolve("run"));
+            inVain = next.equals(more) ? inVain + 1 : 0;
+            // a link that is down for a minute must not use up all restarts
+            int pause = a.has("launch") && inVain > 0 ? Math.min(MAX_PAUSE_SECONDS, 5 << Math.min(inVain, 8)) : 0;
+            more = next;
             System.out.printf(
-                    "qlora: the run ended with status %d; restart %d of %d %s%n",
+                    "qlora: the run ended with status %d; restart %d of %d%s %s%n",
                     status,
                     tries + 1,
                     a.integer("max_restarts"),
+                    pause == 0 ? "" : " in " + pause + " s",
                     more.isEmpty() ? "from the start: there is no checkpoint yet" : "from " + more.getLast());
+            if (!slept(pause)) {
+                return Interruption.CTRL_C;
+            }
+        }
+    }
+
+    /** @return false if Ctrl-C or SIGTERM came */
+    private static boolean slept(int seconds) {
+        try (Interruption interruption = Interruption.calls(Thread.currentThread()::interrupt)) {
+            Thread.sleep(seconds * 1000L);
+            return !interruption.happened();
+        } catch (InterruptedException e) {
+            return false;
         }
     }
 
@@ -81,7 +107,7 @@ final class Restarts {
         builder.environment().put(RUN_FILE, folder.resolve("run").toString());
         Process process = builder.start();
         try (Interruption interruption = Interruption.calls(process::destroy)) {
-            int status = process.waitFor();
+            int status = await(process, folder.resolve("run"));
             return interruption.happened() && status != 0 ? Interruption.CTRL_C : status;
         } catch (InterruptedException e) {
             process.destroy();
@@ -90,12 +116,44 @@ final class Restarts {
         }
     }
 
+    /** Waits for a run, but not for a launcher that lives on without it. @return its exit status */
+    private static int await(Process process, Path runFile) throws InterruptedException, IOException {
+        Optional<ProcessHandle> rank = Optional.empty();
+        long seen = 0;
+        while (!process.waitFor(500, TimeUnit.MILLISECONDS)) {
+            if (rank.isEmpty()) {
+                rank = firstRank(process, runFile);
+            }
+            if (rank.isEmpty() || rank.get().isAlive()) {
+                seen = System.nanoTime();
+            } else if (System.nanoTime() - seen > TimeUnit.MILLISECONDS.toNanos(LINGER_MILLIS)) {
+                System.err.println("qlora: rank 0 has ended, and what started it waits on, as for a machine that it"
+                        + " cannot reach: it is killed");
+                List<ProcessHandle> all = process.descendants().toList();
+                process.destroyForcibly();
+                all.forEach(ProcessHandle::destroyForcibly);
+                process.waitFor();
+                return Ranks.LOST;
+            }
+        }
+        return process.exitValue();
+    }
+
+    /** Rank 0, if it is of this try and on this machine. */
+    private static Optional<ProcessHandle> firstRank(Process process, Path runFile) throws IOException {
+        if (!Files.isRegularFile(runFile)) {
+            return Optional.empty();
+        }
+        long pid = Long.parseLong(Files.readAllLines(runFile).getLast());
+        return process.descendants().filter(p -> p.pid() == pid).findFirst();
+    }
+
     /** The options that take the run up again; none if it has no checkpoint. */
     private static List<String> resume(Path runFile) throws IOException {
         if (!Files.isRegularFile(runFile)) {
             return List.of();
         }
-        Path output = Path.of(Files.readString(runFile));
+        Path output = Path.of(Files.readAllLines(runFile).getFirst());
         try {
             return List.of(
                     "--resume_from_checkpoint", Trainer.findCheckpoint(output).toString());
@@ -104,11 +162,15 @@ final class Restarts {
         }
     }
 
-    /** Tells the process that watches over this run, if there is one, where its checkpoints are. */
+    /**
+     * Tells the process that watches over this run, if there is one, where its checkpoints are, and rank 0's number.
+     */
     static void tellFolder(Path outputDir) {
         String file = System.getenv(RUN_FILE);
         if (file != null) {
-            AtomicFile.writeString(Path.of(file), outputDir.toAbsolutePath().toString());
+            AtomicFile.writeString(
+                    Path.of(file),
+                    outputDir.toAbsolutePath() + "\n" + ProcessHandle.current().pid());
         }
     }
 }

@@ -84,6 +84,7 @@ final class MpiRun {
                 "-Xmx256m",
                 "-XX:+UseSerialGC",
                 "-XX:-UsePerfData",
+                "-Dqlora4j.launcherLingers=2000",
                 "-Dqlora4j.golden=" + System.getProperty("qlora4j.golden"));
         command.add(Main.class.getName());
         return command;
