@@ -114,7 +114,7 @@ public final class HubClient {
 
     private HubCache.Found download(Hub hub, Hub.Kind kind, HubId id, UnaryOperator<List<String>> choose)
             throws IOException {
-        HubConnection connection = new HubConnection(hub, settings.endpoint(hub), settings.token(hub), timeoutMillis);
+        HubConnection connection = new HubConnection(hub, settings, timeoutMillis);
         HubListing listing = HubListing.of(connection, hub, kind, id);
         List<String> names = listing.files().stream().map(RepoFile::path).toList();
         Set<String> wanted = new HashSet<>(choose.apply(names));

@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.net.HttpURLConnection;
 import java.net.URI;
+import java.net.UnknownHostException;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.bindings.Secrets;
@@ -14,15 +15,25 @@ final class HubConnection {
     /** A listing of a hundred thousand files has some 30 MB. */
     private static final int MAX_LISTING = 64 << 20;
 
+    static {
+        // else the JDK tells no proxy on the way to https a password; it reads this before its first connection
+        String schemes = "jdk.http.auth.tunneling.disabledSchemes";
+        if (System.getProperty(schemes) == null) {
+            System.setProperty(schemes, "");
+        }
+    }
+
     private final Hub hub;
     private final String endpoint;
     private final @Nullable String token;
+    private final HubSettings settings;
     private final int timeoutMillis;
 
-    HubConnection(Hub hub, String endpoint, @Nullable String token, int timeoutMillis) {
+    HubConnection(Hub hub, HubSettings settings, int timeoutMillis) {
         this.hub = hub;
-        this.endpoint = endpoint;
-        this.token = token;
+        this.endpoint = settings.endpoint(hub);
+        this.token = settings.token(hub);
+        this.settings = settings;
         this.timeoutMillis = timeoutMillis;
     }
 
@@ -51,7 +62,9 @@ final class HubConnection {
     HttpURLConnection open(String address, Map<String, String> headers) throws IOException {
         URI uri = URI.create(address);
         for (int i = 0; i <= MAX_REDIRECTS; i++) {
-            HttpURLConnection connection = (HttpURLConnection) uri.toURL().openConnection();
+            HubProxy proxy = settings.proxy(uri);
+            HttpURLConnection connection =
+                    proxy == null ? (HttpURLConnection) uri.toURL().openConnection() : proxy.open(uri);
             connection.setInstanceFollowRedirects(false);
             connection.setConnectTimeout(timeoutMillis);
             connection.setReadTimeout(timeoutMillis);
@@ -61,7 +74,7 @@ final class HubConnection {
             if (token != null && sameHost(uri)) {
                 connection.setRequestProperty("Authorization", "Bearer " + token);
             }
-            int status = connection.getResponseCode();
+            int status = status(connection, proxy);
             switch (status) {
                 case 200, 206, 416 -> {
                     return connection;
@@ -76,6 +89,24 @@ final class HubConnection {
             }
         }
         throw new RefusedException(address + " is redirected more than " + MAX_REDIRECTS + " times");
+    }
+
+    private static int status(HttpURLConnection connection, @Nullable HubProxy proxy) throws IOException {
+        if (proxy == null) {
+            return connection.getResponseCode();
+        }
+        int status;
+        try {
+            status = connection.getResponseCode();
+        } catch (UnknownHostException e) {
+            throw new IOException(proxy + ": there is no host " + proxy.host(), e);
+        } catch (IOException e) {
+            throw new IOException(proxy + ": " + e.getMessage(), e);
+        }
+        if (status == HttpURLConnection.HTTP_PROXY_AUTH) {
+            throw new RefusedException(proxy + " answers 407: it wants another user and password before its host");
+        }
+        return status;
     }
 
     /** The body; a server that sends an error status after all is an error here. */

@@ -11,7 +11,7 @@ import org.qlora4j.bindings.Secrets;
 
 /**
  * The variables that the Python tools of both hubs read: HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE;
- * MODELSCOPE_ENDPOINT, MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN.
+ * MODELSCOPE_ENDPOINT, MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN; https_proxy, http_proxy, all_proxy and no_proxy.
  */
 public final class HubSettings {
     private final Map<String, String> variables;
@@ -81,6 +81,12 @@ public final class HubSettings {
                     hub.tokenVariable + " must be one token, but has a space, a line break or another such character");
         }
         return token;
+    }
+
+    /** The proxy on the way to an address; null for none. */
+    @Nullable
+    HubProxy proxy(URI to) {
+        return HubProxy.of(this::value, to);
     }
 
     /** Whether nothing may be downloaded. */

@@ -9,6 +9,7 @@ import java.net.ServerSocket;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Base64;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
@@ -23,6 +24,7 @@ final class HubServer implements AutoCloseable {
     private final Map<String, String> redirects = new ConcurrentHashMap<>();
     private final Map<String, ConcurrentLinkedQueue<Integer>> breaks = new ConcurrentHashMap<>();
     private final Map<String, Integer> statuses = new ConcurrentHashMap<>();
+    private volatile String proxyUser = "";
     final List<Request> requests = Collections.synchronizedList(new ArrayList<>());
 
     /** What was asked. */
@@ -53,6 +55,12 @@ final class HubServer implements AutoCloseable {
 
     HubServer status(String path, int status) {
         statuses.put(path, status);
+        return this;
+    }
+
+    /** As a proxy, which is asked for whole addresses, for this user:password only. */
+    HubServer proxyUser(String user) {
+        proxyUser = user;
         return this;
     }
 
@@ -87,7 +95,10 @@ final class HubServer implements AutoCloseable {
         OutputStream out = client.getOutputStream();
         String location = redirects.get(path);
         byte[] body = bodies.get(path);
-        if (location != null) {
+        String basic = "Basic " + Base64.getEncoder().encodeToString(proxyUser.getBytes(StandardCharsets.UTF_8));
+        if (!proxyUser.isEmpty() && !basic.equals(headers.get("proxy-authorization"))) {
+            send(out, "407 No\r\nProxy-Authenticate: Basic realm=\"it\"\r\nContent-Length: 0", new byte[0], 0);
+        } else if (location != null) {
             send(out, "302 Found\r\nLocation: " + location + "\r\nContent-Length: 0", new byte[0], 0);
         } else if (statuses.containsKey(path)) {
             send(out, statuses.get(path) + " No\r\nContent-Length: 0", new byte[0], 0);
