@@ -7,9 +7,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Optional;
 import java.util.Set;
-import java.util.concurrent.TimeUnit;
 import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.optim.train.Trainer;
 
@@ -22,9 +20,6 @@ final class Restarts {
     static final String RUN_FILE = "QLORA4J_RUN_FILE";
     /** Statuses after which another try would end the same way: done, a mistake, Ctrl-C and SIGTERM. */
     private static final Set<Integer> FINAL = Set.of(0, 2, Interruption.CTRL_C, 128 + 15);
-
-    /** A launcher that lives on so long after rank 0 waits for a machine that it cannot reach. Tests shorten it. */
-    private static final long LINGER_MILLIS = Long.getLong("qlora4j.launcherLingers", 20_000);
 
     private static final int MAX_PAUSE_SECONDS = 60;
 
@@ -54,10 +49,11 @@ final class Restarts {
     private static int run(Arguments a, Path folder) throws IOException {
         Path options = folder.resolve("sft.json");
         AtomicFile.writeString(options, a.toJson().without(List.of("max_restarts", "launch")) + "\n");
+        LauncherWatch watch = new LauncherWatch(folder.resolve("run"));
         List<String> more = List.of();
         int inVain = 0;
         for (int tries = 0; ; tries++) {
-            int status = once(a, folder, options, more);
+            int status = once(a, watch, folder, options, more);
             if (FINAL.contains(status) || tries >= a.integer("max_restarts")) {
                 return status;
             }
@@ -89,7 +85,8 @@ final class Restarts {
         }
     }
 
-    private static int once(Arguments a, Path folder, Path options, List<String> more) throws IOException {
+    private static int once(Arguments a, LauncherWatch watch, Path folder, Path options, List<String> more)
+            throws IOException {
         List<String> command = new ArrayList<>();
         if (a.has("launch")) {
             command.addAll(List.of(a.text("launch").strip().split("\\s+")));
@@ -107,45 +104,13 @@ final class Restarts {
         builder.environment().put(RUN_FILE, folder.resolve("run").toString());
         Process process = builder.start();
         try (Interruption interruption = Interruption.calls(process::destroy)) {
-            int status = await(process, folder.resolve("run"));
+            int status = watch.await(process);
             return interruption.happened() && status != 0 ? Interruption.CTRL_C : status;
         } catch (InterruptedException e) {
             process.destroy();
             Thread.currentThread().interrupt();
             return Interruption.CTRL_C;
         }
-    }
-
-    /** Waits for a run, but not for a launcher that lives on without it. @return its exit status */
-    private static int await(Process process, Path runFile) throws InterruptedException, IOException {
-        Optional<ProcessHandle> rank = Optional.empty();
-        long seen = 0;
-        while (!process.waitFor(500, TimeUnit.MILLISECONDS)) {
-            if (rank.isEmpty()) {
-                rank = firstRank(process, runFile);
-            }
-            if (rank.isEmpty() || rank.get().isAlive()) {
-                seen = System.nanoTime();
-            } else if (System.nanoTime() - seen > TimeUnit.MILLISECONDS.toNanos(LINGER_MILLIS)) {
-                System.err.println("qlora: rank 0 has ended, and what started it waits on, as for a machine that it"
-                        + " cannot reach: it is killed");
-                List<ProcessHandle> all = process.descendants().toList();
-                process.destroyForcibly();
-                all.forEach(ProcessHandle::destroyForcibly);
-                process.waitFor();
-                return Ranks.LOST;
-            }
-        }
-        return process.exitValue();
-    }
-
-    /** Rank 0, if it is of this try and on this machine. */
-    private static Optional<ProcessHandle> firstRank(Process process, Path runFile) throws IOException {
-        if (!Files.isRegularFile(runFile)) {
-            return Optional.empty();
-        }
-        long pid = Long.parseLong(Files.readAllLines(runFile).getLast());
-        return process.descendants().filter(p -> p.pid() == pid).findFirst();
     }
 
     /** The options that take the run up again; none if it has no checkpoint. */
