@@ -213,14 +213,14 @@ class MpiTest {
                 "#!/bin/sh\nmpirun -n 2 --oversubscribe --bind-to none \"$@\" || sleep 1000\n");
         assertTrue(launcher.toFile().setExecutable(true));
         List<String> words = sft("again", "--max_steps", "30", "--save_steps", "1", "--save_total_limit", "2");
-        words.addAll(List.of("--rank_timeout", "2", "--eval_strategy", "no"));
-        words.addAll(List.of("--max_restarts", "1", "--launch", launcher.toString()));
+        words.addAll(List.of("--rank_timeout", "5", "--eval_strategy", "no"));
+        words.addAll(List.of("--max_restarts", "3", "--launch", launcher.toString()));
         MpiRun run = MpiRun.start(folder.resolve("log"), 0, words);
         run.awaitFile(folder.resolve("again/checkpoint-3"));
         List<ProcessHandle> lost = run.ranks();
         MpiRun.signal("STOP", lost.get(1));
         assertEquals(0, run.finish(), run.err());
-        assertTrue(run.out().contains("restart 1 of 1 from " + folder.resolve("again/checkpoint-")), run.out());
+        assertTrue(run.out().contains("restart 1 of 3 from " + folder.resolve("again/checkpoint-")), run.out());
         assertTrue(run.err().contains("qlora: rank 0 has ended, and what started it waits on"), run.err());
         assertTrue(Files.isDirectory(folder.resolve("again/checkpoint-30")));
         for (ProcessHandle rank : lost) {
