@@ -221,7 +221,7 @@ class MpiTest {
         MpiRun.signal("STOP", lost.get(1));
         assertEquals(0, run.finish(), run.err());
         assertTrue(run.out().contains("restart 1 of 3 from " + folder.resolve("again/checkpoint-")), run.out());
-        assertTrue(run.err().contains("qlora: rank 0 has ended, and what started it waits on"), run.err());
+        assertTrue(run.err().contains("qlora: rank 0 has ended, and what starts it waits on"), run.err());
         assertTrue(Files.isDirectory(folder.resolve("again/checkpoint-30")));
         for (ProcessHandle rank : lost) {
             MpiRun.awaitEnd(rank);
