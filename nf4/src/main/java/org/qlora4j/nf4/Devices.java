@@ -44,8 +44,8 @@ public final class Devices {
     /**
      * As {@link #open(String, int)}.
      *
-     * @param computeType what the operands of products with frozen weights are rounded to; a CPU without bf16
-     *     instructions computes BF16 in fp32, and its description says so
+     * @param computeType what the operands of products with frozen weights are rounded to; a CPU that gains nothing by
+     *     bf16 computes in fp32, and its description says so
      * @param nf4Kernels who decodes 4-bit weights for the CPU device
      */
     @MustBeClosed
@@ -176,7 +176,7 @@ public final class Devices {
     }
 
     private static DType cpuComputeType(DType asked) {
-        return asked == DType.BF16 && CpuDevice.hasBf16() ? DType.BF16 : DType.F32;
+        return asked == DType.BF16 && CpuDevice.gainsByBf16() ? DType.BF16 : DType.F32;
     }
 
     private static int threads(int threads) {
