@@ -15,6 +15,16 @@ final class HubConnection {
     /** A listing of a hundred thousand files has some 30 MB. */
     private static final int MAX_LISTING = 64 << 20;
 
+    static {
+        // else the JDK tells no proxy on the way to https a password; it reads this once, before the first connection
+        // of all,
+        // so it cannot wait until a proxy has one
+        String schemes = "jdk.http.auth.tunneling.disabledSchemes";
+        if (System.getProperty(schemes) == null) {
+            System.setProperty(schemes, "");
+        }
+    }
+
     private final Hub hub;
     private final String endpoint;
     private final @Nullable String token;

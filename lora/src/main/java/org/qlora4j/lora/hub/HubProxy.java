@@ -26,9 +26,6 @@ import org.jspecify.annotations.Nullable;
  */
 record HubProxy(
         String variable, String host, int port, @Nullable String user) {
-    /** Else the JDK tells no proxy on the way to https a password; it reads this before its first connection. */
-    private static final String TUNNELING = "jdk.http.auth.tunneling.disabledSchemes";
-
     /**
      * The proxy on the way to an address.
      *
@@ -89,9 +86,6 @@ record HubProxy(
 
     /** A connection to an address, which asks the proxy at its first use. */
     HttpURLConnection open(URI to) throws IOException {
-        if (user != null && System.getProperty(TUNNELING) == null) {
-            System.setProperty(TUNNELING, "");
-        }
         Proxy proxy = new Proxy(Proxy.Type.HTTP, InetSocketAddress.createUnresolved(host, port));
         HttpURLConnection connection = (HttpURLConnection) to.toURL().openConnection(proxy);
         if (user != null) {
