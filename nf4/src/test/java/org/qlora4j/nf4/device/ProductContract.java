@@ -47,6 +47,7 @@ abstract class ProductContract extends DeviceContract {
         product(1, 129, 300, transA, transB, 0, 1, Layout.STRIDED);
         product(2, 8, 1100, transA, transB, 1, 0.25, Layout.CONTIGUOUS);
         product(129, 8, 100, transA, transB, 0, 1, Layout.CONTIGUOUS);
+        product(100, 8, 300, transA, transB, 1, 2, Layout.STRIDED);
         product(8, 100, 129, transA, transB, 1, 2, Layout.STRIDED);
         product(100, 129, 8, transA, transB, 0, 4, Layout.STRIDED);
     }

@@ -84,11 +84,7 @@ final class Gemm {
             OneDnn.sgemm(
                     transA, transB, rows, cols, k, alpha, aAt, a.stride(), bAt, b.stride(), beta, cAt, out.stride());
         };
-        run(task, (long) m * n * k);
-    }
-
-    private void run(Workers.Task task, long work) {
-        if (work < ALONE) {
+        if ((long) m * n * k < ALONE) {
             workers.runAlone(task);
         } else {
             workers.run(task);
@@ -100,27 +96,19 @@ final class Gemm {
      * columns as for 16, while rows may be few: [256, 8] of 576 products 38 µs, [8, 256] 20; dyᵀ·u 60 and 14.
      */
     private void narrow(Tensor out, Tensor a, boolean transA, Tensor b, boolean transB, float alpha, float beta) {
-        int n = out.cols();
-        int k = transA ? a.rows() : a.cols();
         try (Scope scope = scopes.newScope()) {
-            Tensor transposed = scope.newTensor(DType.F32, n, out.rows());
-            Workers.Task task = (worker, count) -> {
-                int from = Workers.from(out.rows(), TILE, worker, count);
-                int rows = Workers.from(out.rows(), TILE, worker + 1, count) - from;
-                long aAt = a.address() + 4L * from * (transA ? 1 : a.stride());
-                long at = transposed.address() + 4L * from;
-                int stride = transposed.stride();
-                OneDnn.sgemm(
-                        !transB, !transA, n, rows, k, alpha, b.address(), b.stride(), aAt, a.stride(), 0, at, stride);
-                for (int i = 0; i < rows; i++) {
-                    long row = out.rowAddress(from + i);
-                    for (int j = 0; j < n; j++) {
-                        float sum = get(at + 4L * ((long) j * stride + i));
-                        set(row + 4L * j, beta == 0 ? sum : Math.fma(beta, get(row + 4L * j), sum));
+            Tensor transposed = scope.newTensor(DType.F32, out.cols(), out.rows());
+            dense(transposed, b, !transB, a, !transA, alpha, 0);
+            workers.run((worker, count) -> {
+                int to = Workers.from(out.rows(), TILE, worker + 1, count);
+                for (int i = Workers.from(out.rows(), TILE, worker, count); i < to; i++) {
+                    for (int j = 0; j < out.cols(); j++) {
+                        float sum = get(transposed.rowAddress(j) + 4L * i);
+                        long at = out.rowAddress(i) + 4L * j;
+                        set(at, beta == 0 ? sum : Math.fma(beta, get(at), sum));
                     }
                 }
-            };
-            run(task, (long) out.rows() * n * k);
+            });
         }
     }
 
