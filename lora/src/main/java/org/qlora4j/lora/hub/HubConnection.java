@@ -16,9 +16,8 @@ final class HubConnection {
     private static final int MAX_LISTING = 64 << 20;
 
     static {
-        // else the JDK tells no proxy on the way to https a password; it reads this once, before the first connection
-        // of all,
-        // so it cannot wait until a proxy has one
+        // else the JDK tells no proxy on the way to https a password; it reads this once, before its first connection,
+        // so this cannot wait until a proxy asks for one
         String schemes = "jdk.http.auth.tunneling.disabledSchemes";
         if (System.getProperty(schemes) == null) {
             System.setProperty(schemes, "");

@@ -58,11 +58,10 @@ final class Projection {
     Saved forward(Tensor x, Step step) {
         Outputs outputs = newOutputs(x.rows(), step);
         StackedLora lora = StackedLora.of(linears, step);
-        Tensor u = lora == null ? null : lora.forward(x, step);
+        List<Tensor> u = lora == null ? null : lora.split(lora.forward(x, step));
         List<Linear.Saved> saved = new ArrayList<>(linears.size());
         for (int i = 0; i < linears.size(); i++) {
-            Tensor own = lora == null || u == null ? null : lora.part(u, i);
-            saved.add(linears.get(i).forward(outputs.written.get(i), x, 0, own, step));
+            saved.add(linears.get(i).forward(outputs.written.get(i), x, 0, u == null ? null : u.get(i), step));
         }
         return new Saved(outputs, saved);
     }
@@ -77,9 +76,10 @@ final class Projection {
     void backward(@Nullable Tensor dx, Outputs d, Tensor x, Saved saved, Step step) {
         StackedLora lora = StackedLora.of(linears, step);
         Tensor du = lora == null ? null : lora.newInput(x.rows(), step);
+        List<Tensor> parts = lora == null || du == null ? null : lora.split(du);
         for (int i = 0; i < linears.size(); i++) {
-            Tensor own = lora == null || du == null ? null : lora.part(du, i);
-            linears.get(i).backward(dx, i == 0 ? 0 : 1, d.written.get(i), x, saved.layers.get(i), own, step);
+            Tensor part = parts == null ? null : parts.get(i);
+            linears.get(i).backward(dx, i == 0 ? 0 : 1, d.written.get(i), x, saved.layers.get(i), part, step);
         }
         if (lora != null && du != null) {
             lora.backward(dx, du, x, step);

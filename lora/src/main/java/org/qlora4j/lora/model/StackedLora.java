@@ -1,5 +1,6 @@
 package org.qlora4j.lora.model;
 
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.qlora4j.nf4.tensor.Tensor;
@@ -13,12 +14,14 @@ import org.qlora4j.nf4.tensor.Tensor;
  * backward  dA += duᵀ·x      dx += du·A      of all together
  * </pre>
  *
+ * @param layers LoRA of each layer
  * @param a all A [sum of ranks, in]
  * @param gradient of all A, the same
  */
-record StackedLora(List<Linear> linears, Tensor a, Tensor gradient) {
+record StackedLora(List<LoraWeights> layers, Tensor a, Tensor gradient) {
     /** The stack of these layers in this pass; null if one has no LoRA, DoRA, dropout, or an A somewhere else. */
     static @Nullable StackedLora of(List<Linear> linears, Step step) {
+        List<LoraWeights> layers = new ArrayList<>(linears.size());
         Tensor a = null;
         Tensor gradient = null;
         for (Linear linear : linears) {
@@ -31,8 +34,9 @@ record StackedLora(List<Linear> linears, Tensor a, Tensor gradient) {
             if (a == null || gradient == null) {
                 return null;
             }
+            layers.add(l);
         }
-        return a == null || gradient == null ? null : new StackedLora(linears, a, gradient);
+        return a == null || gradient == null ? null : new StackedLora(layers, a, gradient);
     }
 
     /** Two matrices as one; null if the second does not follow the first. */
@@ -65,18 +69,15 @@ record StackedLora(List<Linear> linears, Tensor a, Tensor gradient) {
         return u;
     }
 
-    /** Layer i's columns of all u. */
-    Tensor part(Tensor u, int i) {
-        int first = 0;
-        for (int j = 0; j < i; j++) {
-            first += rank(j);
+    /** Each layer's columns of all u. */
+    List<Tensor> split(Tensor u) {
+        List<Tensor> parts = new ArrayList<>(layers.size());
+        int column = 0;
+        for (LoraWeights l : layers) {
+            parts.add(u.cols(column, l.rank()));
+            column += l.rank();
         }
-        return u.cols(first, rank(i));
-    }
-
-    private int rank(int i) {
-        LoraWeights l = linears.get(i).lora();
-        return l == null ? 0 : l.rank();
+        return parts;
     }
 
     /** Adds to the gradients of all A, and to the input's. */

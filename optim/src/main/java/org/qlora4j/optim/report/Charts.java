@@ -2,7 +2,6 @@ package org.qlora4j.optim.report;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
@@ -11,14 +10,11 @@ import java.util.function.Consumer;
 import java.util.function.Function;
 import java.util.function.ToDoubleFunction;
 import java.util.stream.DoubleStream;
-import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.optim.report.LineChart.Canvas;
 
 /** Pictures of measurements: lines over a logarithmic axis, and bars. PNG, 800 × 500 pixels. */
 public final class Charts {
     private static final String[] COLORS = {LineChart.SMOOTH, "#1E88E5", "#43A047", "#8E24AA"};
-    private static final String INK = "#333333";
-    private static final String GRID = "#E6E6E6";
     private static final int LEFT = 90;
     private static final int RIGHT = LineChart.WIDTH - 40;
     private static final int TOP = 60;
@@ -61,11 +57,11 @@ public final class Charts {
         ToDoubleFunction<Double> y = v -> BOTTOM - ((logY ? Math.log(v) : v) - lowY) / (highY - lowY) * (BOTTOM - TOP);
         write(file, c -> {
             for (double tick : logY ? decades(ys) : evenly(ys[1] * 1.1)) {
-                c.line(LEFT, y.applyAsDouble(tick), RIGHT, y.applyAsDouble(tick), GRID);
+                c.line(LEFT, y.applyAsDouble(tick), RIGHT, y.applyAsDouble(tick), LineChart.GRID);
                 c.text(number(tick), LEFT - 8, y.applyAsDouble(tick) + 4, 1);
             }
             for (double tick : lines.getFirst().x()) {
-                c.line(x.applyAsDouble(tick), TOP, x.applyAsDouble(tick), BOTTOM, GRID);
+                c.line(x.applyAsDouble(tick), TOP, x.applyAsDouble(tick), BOTTOM, LineChart.GRID);
                 c.text(number(tick), x.applyAsDouble(tick), BOTTOM + 20, 0);
             }
             frame(c, title, xLabel, LEFT);
@@ -111,8 +107,8 @@ public final class Charts {
     }
 
     private static void frame(Canvas c, String title, String xLabel, int left) {
-        c.line(left, BOTTOM, RIGHT, BOTTOM, INK);
-        c.line(left, TOP, left, BOTTOM, INK);
+        c.line(left, BOTTOM, RIGHT, BOTTOM, LineChart.INK);
+        c.line(left, TOP, left, BOTTOM, LineChart.INK);
         c.text(title, LineChart.WIDTH / 2.0, TOP - 25, 0);
         c.text(xLabel, (left + RIGHT) / 2.0, LineChart.HEIGHT - 12, 0);
     }
@@ -149,8 +145,7 @@ public final class Charts {
 
     private static void write(Path file, Consumer<Canvas> drawing) {
         try {
-            byte[] png = PngCanvas.of(drawing);
-            AtomicFile.write(file, out -> out.write(ByteBuffer.wrap(png)));
+            PngCanvas.write(file, drawing);
         } catch (IOException e) {
             throw new UncheckedIOException("cannot write " + file + ": " + e, e);
         }

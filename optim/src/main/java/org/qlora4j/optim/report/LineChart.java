@@ -12,8 +12,8 @@ final class LineChart {
     static final int HEIGHT = 500;
     static final String RAW = "#FFE2D9";
     static final String SMOOTH = "#FF7043";
-    private static final String INK = "#333333";
-    private static final String GRID = "#E6E6E6";
+    static final String INK = "#333333";
+    static final String GRID = "#E6E6E6";
     private static final int LEFT = 90;
     private static final int RIGHT = 25;
     private static final int TOP = 45;

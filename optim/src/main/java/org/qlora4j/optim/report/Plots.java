@@ -1,12 +1,10 @@
 package org.qlora4j.optim.report;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import org.qlora4j.nf4.file.AtomicFile;
 import org.qlora4j.optim.train.LogEntry;
 
 /** A PNG for each curve of a log, named as ms-swift names them: {@code images/train_loss.png} … */
@@ -26,8 +24,7 @@ public final class Plots {
             Files.createDirectories(folder);
             for (Curves.Curve curve : Curves.of(log)) {
                 Path file = folder.resolve(curve.tag().replace('/', '_').replace('.', '_') + ".png");
-                byte[] png = PngCanvas.of(new LineChart(curve)::draw);
-                AtomicFile.write(file, out -> out.write(ByteBuffer.wrap(png)));
+                PngCanvas.write(file, new LineChart(curve)::draw);
                 files.add(file);
             }
         } catch (IOException | RuntimeException | LinkageError e) {

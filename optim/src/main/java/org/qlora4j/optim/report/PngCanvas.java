@@ -12,8 +12,11 @@ import java.awt.geom.Rectangle2D;
 import java.awt.image.BufferedImage;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Path;
 import java.util.function.Consumer;
 import javax.imageio.ImageIO;
+import org.qlora4j.nf4.file.AtomicFile;
 
 /** A chart as PNG, drawn without a screen. */
 final class PngCanvas implements LineChart.Canvas {
@@ -23,8 +26,8 @@ final class PngCanvas implements LineChart.Canvas {
         this.g = g;
     }
 
-    /** @return the file's bytes */
-    static byte[] of(Consumer<LineChart.Canvas> drawing) throws IOException {
+    /** Writes what a chart draws. */
+    static void write(Path file, Consumer<LineChart.Canvas> drawing) throws IOException {
         // without this a machine with DISPLAY set, but no screen, would fail
         System.setProperty("java.awt.headless", "true");
         BufferedImage image = new BufferedImage(LineChart.WIDTH, LineChart.HEIGHT, BufferedImage.TYPE_INT_RGB);
@@ -41,7 +44,7 @@ final class PngCanvas implements LineChart.Canvas {
         }
         ByteArrayOutputStream bytes = new ByteArrayOutputStream();
         ImageIO.write(image, "png", bytes);
-        return bytes.toByteArray();
+        AtomicFile.write(file, out -> out.write(ByteBuffer.wrap(bytes.toByteArray())));
     }
 
     @Override

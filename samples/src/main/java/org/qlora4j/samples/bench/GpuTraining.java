@@ -148,7 +148,8 @@ public final class GpuTraining {
         }
         Arrays.sort(seconds);
         double step = seconds[steps / 2];
-        double floor = card.seconds(flops(checkpointing), 0);
+        double flops = shape.stepFlops(checkpointing);
+        double floor = card.seconds(flops, 0);
         print(
                 "%s: %.1f ms a step, %.0f tokens/s, %.0f %% of the card's floor of %.1f ms, loss %.4f (ln of the"
                         + " vocabulary: %.4f)",
@@ -160,7 +161,7 @@ public final class GpuTraining {
                 loss,
                 Math.log(shape.vocab()));
         json.put("step_seconds", step).put("tokens_per_second", shape.tokens() / step);
-        json.put("flops", flops(checkpointing)).put("floor_seconds", floor).put("share_of_floor", floor / step);
+        json.put("flops", flops).put("floor_seconds", floor).put("share_of_floor", floor / step);
         json.put("loss", loss);
         ObjectNode memory = json.putObject("memory");
         ObjectNode items = memory.putObject("estimated_items");
@@ -192,19 +193,6 @@ public final class GpuTraining {
     private void line(ObjectNode json, String what, long estimated, long measured) {
         json.putObject(what).put("estimated", estimated).put("measured", measured);
         print("  %-24s estimated %9.1f MB, measured %9.1f MB", what, estimated / 1e6, measured / 1e6);
-    }
-
-    /**
-     * Products of a step: forward and input gradients of the linear layers, twice forward with checkpointing; output
-     * layer; attention with 2 products forward and 5 back; LoRA's.
-     */
-    private double flops(boolean checkpointing) {
-        int forward = checkpointing ? 2 : 1;
-        double tokens = shape.tokens();
-        double attention = shape.layers() * shape.scores() * shape.headDim() * 2 * (2 * forward + 5);
-        return 2 * tokens * (shape.linearWeights() * (forward + 1.0) + 2.0 * shape.outputWeights())
-                + attention
-                + 2 * tokens * shape.loraParameters() * (forward + 2.0);
     }
 
     /** One token reads all weights but the embedding. */

@@ -72,6 +72,18 @@ public record ModelShape(
         return heads * (tokens * (tokens + 1.0) / 2);
     }
 
+    /**
+     * Products of a training step: forward and input gradients of the linear layers, twice forward with checkpointing;
+     * output layer; attention with 2 products forward and 5 back; LoRA's.
+     */
+    public double stepFlops(boolean checkpointing) {
+        int forward = checkpointing ? 2 : 1;
+        double attention = layers * scores() * headDim * 2 * (2 * forward + 5);
+        return 2.0 * tokens * (linearWeights() * (forward + 1.0) + 2.0 * outputWeights())
+                + attention
+                + 2.0 * tokens * loraParameters() * (forward + 2.0);
+    }
+
     /** As config.json has it. */
     public ObjectNode config() {
         return JsonNodeFactory.instance

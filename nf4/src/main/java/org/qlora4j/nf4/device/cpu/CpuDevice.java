@@ -114,9 +114,10 @@ public final class CpuDevice implements HostDevice {
     }
 
     /**
-     * True if products in bf16 are faster than in fp32. Intel's CPUs multiply bf16 in AMX; where a virtual machine
-     * hides that, AVX-512 bf16 has half the speed of fp32 (oneDNN, one core of a Xeon of 2023: 85 and 167 GFLOP/s),
-     * while it has more on AMD's.
+     * True if products in bf16 are likely to be faster than in fp32. On an Intel Xeon whose AMX a virtual machine
+     * hides, AVX-512 bf16 had half the speed of fp32 (oneDNN, one core of model 207: 85 and 167 GFLOP/s), so Intel's
+     * CPUs are asked for AMX, which has not been measured; another machine with AVX-512 bf16 trained 1.4 times as fast
+     * in it.
      */
     public static boolean gainsByBf16() {
         try {
